@@ -1,0 +1,49 @@
+"""What can go wrong in a way that a user can mend: one class for each cause.
+
+Every message is one sentence with the cause, the value seen, what is allowed, and what to do. The plugin
+prints the message alone; a traceback is left to mistakes of our own.
+"""
+
+
+class EsaError(Exception):
+    """Base of every error whose message is written for the user."""
+
+
+class SettingError(EsaError):
+    """An option, ini key, variable or `[tool.esa]` entry has a value that is not allowed."""
+
+
+class CorpusError(EsaError):
+    """A corpus is missing, unreadable, empty, not UTF-8, or too short for its baseline."""
+
+
+class TokenizationError(EsaError):
+    """The tokens of a corpus are not what the model is meant to see (a doubled or missing BOS)."""
+
+
+class ModelUnavailableError(EsaError):
+    """The weights cannot be reached from here; nothing can be judged, and nothing is wrong with them."""
+
+
+class CheckpointError(EsaError):
+    """The weights were reached and are not what they should be (hash, format, architecture)."""
+
+
+class DeviceError(EsaError):
+    """The device asked for is not there, or cannot run the baseline."""
+
+
+class EvaluationError(EsaError):
+    """The evaluation could not be completed, or contradicted itself between rounds."""
+
+
+class GoldenError(EsaError):
+    """A golden cannot be read, or must not be written."""
+
+
+class GoldenMissingError(GoldenError):
+    """There is no golden of this baseline for this device."""
+
+
+class EsaWarning(UserWarning):
+    """Something a user should know that does not change the verdict."""

@@ -1,0 +1,1 @@
+"""HOW it is evaluated: fetching, loading, scoring, metrics, timing."""

@@ -1,0 +1,63 @@
+"""Seeds and deterministic kernels for the length of an evaluation, and everything as it was afterwards."""
+
+import os
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+CUBLAS_WORKSPACE = ":4096:8"
+
+
+@contextmanager
+def deterministic(*, seed: int) -> Iterator[None]:
+    """Seed python, numpy, torch and CUDA, ask for deterministic algorithms, and restore all of it on leaving.
+
+    A forward pass draws nothing; the seeds are for what a user's own model may draw. Where torch knows no
+    deterministic kernel it warns and goes on: whether bits are stable is measured, not assumed.
+    """
+    with _seeded(seed), _deterministic_algorithms():
+        yield
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002  (the global one is meant)
+    cuda = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=cuda):
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@contextmanager
+def _deterministic_algorithms() -> Iterator[None]:
+    backends, utils = torch.backends, torch.utils.deterministic
+    algorithms = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn = (backends.cudnn.deterministic, backends.cudnn.benchmark)
+    fill = utils.fill_uninitialized_memory
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
+    # Filling fresh memory with NaN costs a pass over every tensor and changes no result.
+    utils.fill_uninitialized_memory = False
+    backends.cudnn.deterministic, backends.cudnn.benchmark = True, False
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(mode=algorithms, warn_only=warn_only)
+        backends.cudnn.deterministic, backends.cudnn.benchmark = cudnn
+        utils.fill_uninitialized_memory = fill
+        if workspace is None:
+            os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)

@@ -1,0 +1,105 @@
+"""Hashes of a checkpoint's content, computed once for each state of its files.
+
+The weights are hashed tensor by tensor (name, dtype, shape, bytes), so that sharding a checkpoint otherwise, or
+another safetensors release that pads its header otherwise, does not make another model of it.
+"""
+
+import hashlib
+import json
+import mmap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from esa_pytest.errors import CheckpointError
+from esa_pytest.evaluation.cache import cache_root, write_atomically
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
+
+
+def weights_sha256(folder: Path) -> str:
+    """sha256 over every tensor of a checkpoint folder's safetensors files, in the order of their names.
+
+    Raises:
+        CheckpointError: there are no safetensors files, or one is damaged.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise CheckpointError(
+            f"There are no safetensors weights in {folder}; pickled weights are never loaded, so convert them with "
+            f"save_pretrained(..., safe_serialization=True)."
+        )
+    return _once_per_state(files, _hash_tensors)
+
+
+def tokenizer_sha256(folder: Path) -> str:
+    """sha256 over the tokenizer's vocabulary and merges; the layout of its JSON does not matter.
+
+    Raises:
+        CheckpointError: the folder holds no tokenizer.
+    """
+    files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    if not files:
+        raise CheckpointError(
+            f"There is no tokenizer in {folder}; one of {', '.join(TOKENIZER_FILES)} is needed, "
+            f"as tokenizer.save_pretrained writes it."
+        )
+    return _once_per_state(files[:1] if files[0].suffix == ".json" else files, _hash_texts)
+
+
+def _hash_tensors(files: Sequence[Path]) -> str:
+    tensors = {name: (path, entry) for path in files for name, entry in _safetensors_header(path).items()}
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        path, entry = tensors[name]
+        begin, end = entry["data_offsets"]
+        digest.update(f"{name}\0{entry['dtype']}\0{entry['shape']}\0".encode())
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            start = 8 + int.from_bytes(content[:8], "little")
+            with memoryview(content) as view:
+                digest.update(view[start + begin : start + end])
+    return digest.hexdigest()
+
+
+def _safetensors_header(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        size = path.stat().st_size
+        try:
+            header = json.loads(file.read(length) if length < size else b"")
+            header.pop("__metadata__", None)
+            end = max(entry["data_offsets"][1] for entry in header.values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise CheckpointError(f"{path} is no safetensors file, or its header is damaged; fetch it anew.") from None
+    if 8 + length + end != size:
+        raise CheckpointError(
+            f"{path} is cut short: {size} bytes, its header promises {8 + length + end}; fetch it anew."
+        )
+    return dict(header)
+
+
+def _hash_texts(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        data = path.read_bytes()
+        if path.suffix == ".json":
+            data = json.dumps(json.loads(data), sort_keys=True, ensure_ascii=False).encode()
+        digest.update(path.name.encode() + b"\0" + data)
+    return digest.hexdigest()
+
+
+def _once_per_state(files: Sequence[Path], compute: Callable[[Sequence[Path]], str]) -> str:
+    """The hash of some files, from the cache where each file's path, size, inode and time are unchanged."""
+    state = json.dumps([_file_state(path) for path in files])
+    entry = cache_root() / "hashes" / f"{hashlib.sha256((compute.__name__ + state).encode()).hexdigest()}.txt"
+    try:
+        return entry.read_text(encoding="ascii")
+    except OSError:
+        digest = compute(files)
+        write_atomically(entry, digest.encode("ascii"))
+        return digest
+
+
+def _file_state(path: Path) -> list[str | int]:
+    stat = path.resolve().stat()
+    return [str(path.resolve()), stat.st_size, stat.st_ino, stat.st_mtime_ns]

@@ -1,0 +1,99 @@
+"""Load a checkpoint as it will be scored: the asked dtype, attention, device; in evaluation mode, no gradients."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from esa_pytest.errors import CheckpointError, DeviceError
+from esa_pytest.evaluation.quiet import quiet_transformers
+
+DTYPE = torch.bfloat16
+ATTENTION = "sdpa"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model ready to be scored, and its tokenizer."""
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a setting: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        DeviceError: the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        index = device.index or 0
+        if index >= count:
+            raise DeviceError(
+                f"The device {name} is not there: this machine shows {count} CUDA devices to torch {torch.__version__}; "
+                f"use --esa-device cpu, or check CUDA_VISIBLE_DEVICES and the installed torch."
+            )
+        return torch.device("cuda", index)
+    return device
+
+
+def device_class(device: torch.device) -> str:
+    """What names a golden's file: `cpu`, or `cuda-sm90` and the like."""
+    if device.type == "cpu":
+        return "cpu"
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"cuda-sm{major}{minor}"
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint folder.
+
+    Raises:
+        CheckpointError: transformers cannot read it.
+    """
+    with quiet_transformers():
+        try:
+            return transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, use_fast=True
+            )
+        except (OSError, ValueError, ImportError) as error:
+            raise CheckpointError(f"The tokenizer in {folder} cannot be loaded: {_first_line(error)}.") from None
+
+
+def load_model(folder: Path, *, device: torch.device) -> LoadedModel:
+    """Load a checkpoint folder in bf16.
+
+    Raises:
+        CheckpointError: transformers cannot read it, or it wants code of its own.
+    """
+    tokenizer = load_tokenizer(folder)
+    with quiet_transformers():
+        try:
+            network = transformers.AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=DTYPE,
+                attn_implementation=ATTENTION,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+            )
+        except (OSError, ValueError, ImportError) as error:
+            raise CheckpointError(f"The checkpoint {folder} cannot be loaded: {_first_line(error)}.") from None
+    network = network.to(device).eval().requires_grad_(requires_grad=False)
+    return LoadedModel(network=network, tokenizer=tokenizer, device=device)
+
+
+def dtype_of(network: PreTrainedModel) -> str:
+    """The dtype of the parameters, as `bfloat16`; several are joined by `+`."""
+    return "+".join(sorted({str(parameter.dtype).removeprefix("torch.") for parameter in network.parameters()}))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")

@@ -1,0 +1,47 @@
+"""Sums over tokens, divided once.
+
+`perplexity = exp(nll_sum / num_scored_tokens)` over the whole text, with natural logarithms: what
+lm-evaluation-harness would call token perplexity of a rolling log-likelihood (its `word_perplexity` and
+`byte_perplexity` divide the same sum by words and bytes), and what the transformers guide on fixed-length models
+calls PPL. It is not the mean of the windows' perplexities, and its exponent is not a mean of the windows' losses,
+which agree with it only where all windows score equally many tokens.
+"""
+
+import math
+
+import numpy as np
+
+from esa_pytest.records import Metrics, TokenScores
+
+
+def compute_metrics(scores: TokenScores) -> Metrics:
+    """The sufficient statistics of some tokens; at least one token is needed.
+
+    The sum is exact (Shewchuk's, as `math.fsum` has it), so that it depends neither on order nor on batches.
+    """
+    return Metrics(
+        nll_sum=math.fsum(scores.nll.tolist()),
+        num_scored_tokens=int(scores.nll.size),
+        num_correct_tokens=int(np.count_nonzero(scores.argmax == scores.target)),
+    )
+
+
+def stratum_metrics(scores: TokenScores, strata: tuple[str, ...]) -> dict[str, Metrics]:
+    """The metrics of each stratum that was scored, for display; strata of few tokens say little."""
+    found: dict[str, Metrics] = {}
+    for index, name in enumerate(strata):
+        chosen = scores.stratum == index
+        if chosen.any():
+            found[name] = compute_metrics(_subset(scores, chosen))
+    return found
+
+
+def _subset(scores: TokenScores, chosen: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> TokenScores:
+    return TokenScores(
+        nll=scores.nll[chosen],
+        argmax=scores.argmax[chosen],
+        target=scores.target[chosen],
+        position=scores.position[chosen],
+        window=scores.window[chosen],
+        stratum=scores.stratum[chosen],
+    )

@@ -1,0 +1,116 @@
+"""Per-token negative log-likelihoods from bf16 logits, without ever holding the logits of a batch.
+
+For a target y with logits z, `nll = log(sum_v exp(z_v)) - z_y`, in nats. The logits are the head's bf16 output for a
+fixed number of rows at a time, contiguous, one token a row; the log-sum-exp is float64. Rounded to float32 at the
+end, a value is then a function of the logits alone, and not of the order in which some kernel adds up exponentials:
+the same logits through float32 cross_entropy as (N, C, L) and as (N, C) differ in the fifth digit.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+# Raised whenever the same logits could give other NLLs; part of a golden's environment, as is the chunk.
+SCORING_VERSION = 1
+CHUNK_ROWS = 128
+_PROBE_TOKENS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchScores:
+    """Scores of one batch, still on its device; row-major over (windows, scored).
+
+    Attributes:
+        nll: float32, shape (windows * scored,), in nats.
+        argmax: int32, shape (windows * scored,).
+        finite: bool, shape (windows * scored,): whether every logit of the token is a number.
+    """
+
+    nll: Tensor
+    argmax: Tensor
+    finite: Tensor
+
+
+def score_batch(network: PreTrainedModel, input_ids: Tensor, targets: Tensor, *, split_head: bool) -> BatchScores:
+    """Score the last `scored` positions of each window.
+
+    Args:
+        network: the model, in evaluation mode.
+        input_ids: int64, shape (windows, context_length), on the model's device.
+        targets: int64, shape (windows, scored), on the model's device.
+        split_head: whether the head may be applied to a few rows at a time (see `head_is_separable`).
+    """
+    num_scored = targets.shape[1]
+    parts: list[BatchScores] = []
+    with torch.inference_mode():
+        for rows, row_targets in _logits(network, input_ids, targets, num_scored, split_head=split_head):
+            parts.append(_score_rows(rows, row_targets))
+    return BatchScores(
+        nll=torch.cat([part.nll for part in parts]),
+        argmax=torch.cat([part.argmax for part in parts]),
+        finite=torch.cat([part.finite for part in parts]),
+    )
+
+
+def _logits(
+    network: PreTrainedModel, input_ids: Tensor, targets: Tensor, num_scored: int, *, split_head: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Chunks of logits (rows, vocabulary) with their targets (rows,)."""
+    if split_head:
+        hidden = _hidden_states(network, input_ids)[:, -num_scored:]
+        head = network.get_output_embeddings()
+        rows, flat = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+        for begin in range(0, len(rows), CHUNK_ROWS):
+            yield head(rows[begin : begin + CHUNK_ROWS]), flat[begin : begin + CHUNK_ROWS]
+        return
+    for window, window_targets in zip(input_ids, targets, strict=True):
+        logits = network(input_ids=window[None], use_cache=False).logits[0, -num_scored:]
+        for begin in range(0, num_scored, CHUNK_ROWS):
+            yield logits[begin : begin + CHUNK_ROWS], window_targets[begin : begin + CHUNK_ROWS]
+
+
+def _score_rows(logits: Tensor, targets: Tensor) -> BatchScores:
+    """NLL, argmax and finiteness of logits (rows, vocabulary) for targets (rows,)."""
+    argmax = logits.argmax(dim=-1)
+    wide = logits.to(torch.float64, copy=True).contiguous()
+    target_logit = wide.gather(-1, targets[:, None])[:, 0]
+    largest = wide.gather(-1, argmax[:, None])
+    log_sum_exp = wide.sub_(largest).exp_().sum(dim=-1).log_() + largest[:, 0]
+    return BatchScores(
+        nll=(log_sum_exp - target_logit).to(torch.float32),
+        argmax=argmax.to(torch.int32),
+        finite=logits.isfinite().all(dim=-1),
+    )
+
+
+def _hidden_states(network: PreTrainedModel, input_ids: Tensor) -> Tensor:
+    """What the head receives, shape (windows, context_length, hidden)."""
+    body = getattr(network, network.base_model_prefix)
+    hidden = body(input_ids=input_ids, use_cache=False).last_hidden_state
+    assert isinstance(hidden, Tensor)  # noqa: S101  (every transformers body returns one)
+    return hidden
+
+
+def head_is_separable(network: PreTrainedModel, *, device: torch.device) -> bool:
+    """Whether the model's logits are its head applied to its body's output, and nothing more.
+
+    A soft-cap, a scale or a slice after the head would be lost when the head is applied on its own, so a short
+    input is put through both ways; they must agree bit for bit, since both do the same operations.
+    """
+    head, body = network.get_output_embeddings(), getattr(network, network.base_model_prefix, None)
+    if not isinstance(head, nn.Module) or body is None or body is network:
+        return False
+    vocabulary = network.get_input_embeddings().weight.shape[0]
+    input_ids = (torch.arange(_PROBE_TOKENS, device=device) * 7919 % vocabulary)[None]
+    with torch.inference_mode():
+        whole = network(input_ids=input_ids, use_cache=False).logits
+        hidden = _hidden_states(network, input_ids)
+        split = head(hidden)
+    if whole.shape != split.shape or whole.dtype != split.dtype:
+        return False
+    return bool(torch.equal(whole, split) or not whole.isfinite().all())
+
+
