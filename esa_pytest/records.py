@@ -290,3 +290,12 @@ class Verdict:
     environment: tuple[Change, ...] = ()
     rows: tuple[MetricRow, ...] = field(default=())
     bits: BitDrift | None = None
+
+    @property
+    def nothing_to_accept(self) -> bool:
+        """Whether recording anew would change nothing: equal bits in an equal environment.
+
+        Equal bits in another environment are worth accepting: until then tier 2 cannot tell, in the new environment,
+        a changed bit from a changed machine.
+        """
+        return self.outcome is Outcome.IDENTICAL and not self.environment

@@ -16,7 +16,7 @@ SHA256_PATTERN = r"^[0-9a-f]{64}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80)]
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 PositiveInt = Annotated[int, Field(gt=0)]
-DeviceClass = Literal["cpu", "cuda"]
+DeviceType = Literal["cpu", "cuda"]
 BosPolicy = Literal["none", "window"]
 
 
@@ -82,10 +82,10 @@ class BaselineType(_Entry):
     corpora: Annotated[tuple[Name, ...], Field(min_length=1)]
     context_lengths: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
     stride: PositiveInt | None = None
-    scored_tokens: dict[DeviceClass, PositiveInt]
+    scored_tokens: dict[DeviceType, PositiveInt]
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     rounds: PositiveInt = 1
-    batch_tokens: dict[DeviceClass, PositiveInt]
+    batch_tokens: dict[DeviceType, PositiveInt]
 
     @model_validator(mode="after")
     def _stride_within_context(self) -> "BaselineType":

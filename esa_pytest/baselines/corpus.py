@@ -93,13 +93,15 @@ def _json_lines(name: str, path: Path, text: str) -> Iterator[Document]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
-                raise CorpusError(f"The corpus {name!r} has no JSON on line {number} of {path}; mend the line.") from None
+                raise CorpusError(
+                    f"The corpus {name!r} has no JSON on line {number} of {path}; mend the line."
+                ) from None
             yield _labelled(name, f"line {number} of {path}", row)
 
 
 def _parquet_rows(name: str, path: Path) -> Iterator[Document]:
     try:
-        import pyarrow.parquet as parquet  # noqa: PLC0415  (an extra, and heavy)
+        import pyarrow.parquet as parquet
     except ImportError:
         raise CorpusError(
             f"The corpus {name!r} is a parquet file, which needs pyarrow: pip install 'esa-pytest[parquet]'."

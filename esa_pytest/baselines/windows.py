@@ -66,8 +66,7 @@ def full_windows(*, length: int, context_length: int, stride: int, bos: bool) ->
     return [
         window
         for window in windows
-        if window.num_scored == stride
-        and window.score_end - 1 - window.context_begin + bos == context_length
+        if window.num_scored == stride and window.score_end - 1 - window.context_begin + bos == context_length
     ]
 
 

@@ -69,3 +69,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what killed writers of a file left beside it; the caller holds the lock of the file."""
+    for leftover in path.parent.glob(f"{PARTIAL}{path.name}-*"):
+        leftover.unlink(missing_ok=True)

@@ -11,7 +11,13 @@ from esa_pytest.evaluation.conversion import VOLATILE_CONFIG_KEYS, converted_che
 from esa_pytest.evaluation.hashing import tokenizer_sha256, weights_sha256
 
 # Everything that is loaded, and nothing that would have to be unpickled or executed.
-_HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*")
+_HUB_FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ def matrix_product_flops_per_second(network: PreTrainedModel, *, num_tokens: int
             torch.nn.functional.linear(left, right)
             synchronise(device)
             seconds.append(time.perf_counter() - begin)
-    return 2.0 * num_tokens * config.hidden_size * inner / statistics.median(seconds[1:])
+    return 2.0 * num_tokens * int(config.hidden_size) * int(inner) / statistics.median(seconds[1:])
 
 
 def synchronise(device: torch.device) -> None:

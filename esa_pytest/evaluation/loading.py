@@ -7,6 +7,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from esa_pytest.baselines.catalog import DeviceType
 from esa_pytest.errors import CheckpointError, DeviceError
 from esa_pytest.evaluation.quiet import quiet_transformers
 
@@ -37,11 +38,16 @@ def resolve_device(name: str) -> torch.device:
         index = device.index or 0
         if index >= count:
             raise DeviceError(
-                f"The device {name} is not there: this machine shows {count} CUDA devices to torch {torch.__version__}; "
+                f"The device {name} is not there: torch {torch.__version__} sees {count} CUDA devices; "
                 f"use --esa-device cpu, or check CUDA_VISIBLE_DEVICES and the installed torch."
             )
         return torch.device("cuda", index)
     return device
+
+
+def device_type(device: torch.device) -> DeviceType:
+    """The kind of device that a baseline type sizes itself by."""
+    return "cuda" if device.type == "cuda" else "cpu"
 
 
 def device_class(device: torch.device) -> str:

@@ -4,13 +4,13 @@ import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
-from esa_pytest.baselines.catalog import Baseline, BaselineType
+from esa_pytest.baselines.catalog import Baseline, BaselineType, DeviceType
 from esa_pytest.baselines.corpus import Corpus, read_corpus
 from esa_pytest.baselines.degeneracy import DEGENERATE_ABOVE, NGRAM_LENGTH, repeated_ngram_share
 from esa_pytest.baselines.windows import full_windows, select_windows
@@ -67,9 +67,7 @@ class Prepared:
         return digest.hexdigest()
 
 
-def prepare(
-    baseline: Baseline, tokenizer: PreTrainedTokenizerBase, *, device_type: Literal["cpu", "cuda"]
-) -> Prepared:
+def prepare(baseline: Baseline, tokenizer: PreTrainedTokenizerBase, *, device_type: DeviceType) -> Prepared:
     """Read, tokenise and window the corpora of a baseline.
 
     Raises:
@@ -92,9 +90,7 @@ def prepare(
     )
 
 
-def _segments(
-    corpus: Corpus, stream: TokenStream, kind: BaselineType, *, device_type: Literal["cpu", "cuda"]
-) -> Iterator[Segment]:
+def _segments(corpus: Corpus, stream: TokenStream, kind: BaselineType, *, device_type: DeviceType) -> Iterator[Segment]:
     for context_length in kind.context_lengths:
         stride = kind.stride or context_length
         bos = stream.bos_id is not None

@@ -64,16 +64,14 @@ def _bos_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(tokenizer.bos_token_id)
 
 
-def _refuse_double_bos(
-    corpus: Corpus, ids: npt.NDArray[np.int64], bos_id: int | None, *, in_front: bool
-) -> None:
+def _refuse_double_bos(corpus: Corpus, ids: npt.NDArray[np.int64], bos_id: int | None, *, in_front: bool) -> None:
     """A BOS may come from the policy or from the text, once: a model that sees two answers otherwise."""
     if bos_id is None:
         return
     found = np.flatnonzero(ids == bos_id)
     if in_front and found.size:
         raise TokenizationError(
-            f'The corpus {corpus.name!r} would give a double BOS: token {bos_id} stands at {found[0]} of its tokens '
+            f"The corpus {corpus.name!r} would give a double BOS: token {bos_id} stands at {found[0]} of its tokens "
             f'and the BOS policy "window" puts another in front; remove it from the text, or set bos = "none".'
         )
     doubled = found[:-1][np.diff(found) == 1]

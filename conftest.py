@@ -1,0 +1,3 @@
+"""pytester for the tests of the plugin itself."""
+
+pytest_plugins = ["pytester"]

@@ -1,0 +1,250 @@
+"""One baseline's check from end to end: measure, judge, report. What the `esa_baseline` fixture hands out."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from syrupy.assertion import SnapshotAssertion
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.drift.judge import judge, non_finite_verdict
+from esa_pytest.errors import EsaError, GoldenError, GoldenMissingError, ModelUnavailableError
+from esa_pytest.evaluation.cache import write_atomically
+from esa_pytest.evaluation.loading import dtype_of
+from esa_pytest.evaluation.metrics import stratum_metrics
+from esa_pytest.golden.bit_stability import measure_bit_stability
+from esa_pytest.golden.files import read_golden
+from esa_pytest.golden.location import GoldenLocation
+from esa_pytest.golden.provenance import provenance
+from esa_pytest.measurement import Benchmark, Measurement, measure
+from esa_pytest.records import Outcome, Record, Verdict
+from esa_pytest.report import lines
+from esa_pytest.report.documents import as_json, manifest, results_summary
+from esa_pytest.settings import Settings
+from esa_pytest.shelf import ModelShelf
+from esa_pytest.snapshot import golden_extension
+
+RECORDED = "recorded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckContext:
+    """What pytest gives a check: where to report, what to write, how to time.
+
+    Attributes:
+        settings: the session's settings.
+        shelf: the session's loaded model.
+        snapshot: syrupy's fixture.
+        benchmark: pytest-benchmark's fixture, None without it.
+        update: `--snapshot-update`.
+        update_new_only: `--snapshot-update-new-only`.
+        command: the command that runs this test alone.
+        add_property: attaches a name and a value to the test's report.
+    """
+
+    settings: Settings
+    shelf: ModelShelf
+    snapshot: SnapshotAssertion
+    benchmark: Benchmark | None
+    update: bool
+    update_new_only: bool
+    command: str
+    add_property: Callable[[str, object], None]
+
+
+class GuardedBaseline:
+    """A baseline under test: its model, its measurement, and the check against its golden."""
+
+    def __init__(self, baseline: Baseline, context: CheckContext) -> None:
+        self.baseline = baseline
+        self._context = context
+        # pytest-benchmark's fixture times one call a test.
+        self._benchmark = context.benchmark
+
+    @property
+    def id(self) -> str:
+        """As `smollm2-135m-smoke`."""
+        return self.baseline.id
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The loaded model, in evaluation mode on the session's device; shared by all tests of the model."""
+        with self._told_to_pytest():
+            return self._context.shelf.get(self.baseline).model.network
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer."""
+        with self._told_to_pytest():
+            return self._context.shelf.get(self.baseline).model.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        with self._told_to_pytest():
+            return self._context.shelf.get(self.baseline).model.device
+
+    def measure(self) -> Record:
+        """Evaluate without judging; fails or skips the test where that is impossible."""
+        with self._told_to_pytest():
+            return self._measure().record
+
+    def check(self) -> Verdict | None:
+        """Evaluate, judge against the golden, report; fails or skips the test where that is the verdict.
+
+        Returns:
+            The verdict of a baseline that passed, or None where its golden was recorded.
+        """
+        with self._told_to_pytest():
+            return self._check()
+
+    def _measure(self) -> Measurement:
+        settings = self._context.settings
+        benchmark, self._benchmark = self._benchmark, None
+        return measure(
+            self.baseline,
+            self._context.shelf.get(self.baseline),
+            rounds=settings.rounds,
+            benchmark=benchmark,
+            provenance=provenance(settings.root, reason=settings.reason),
+        )
+
+    def _check(self) -> Verdict | None:
+        measurement = self._measure()
+        begin = time.perf_counter()
+        measured = measurement.record
+        location = GoldenLocation(
+            root=self._context.settings.golden_dir,
+            folder=self.baseline.folder,
+            device=measured.device,
+            dtype=dtype_of(self.model),
+        )
+        golden, refusal = _read(location)
+        verdict = _verdict(golden, measured)
+        measurement.seconds["judge"] = time.perf_counter() - begin
+        if self._is_recording(verdict, golden, refusal):
+            self._record(measurement, location)
+            return None
+        if refusal is not None:
+            raise refusal
+        if verdict is None:
+            raise self._missing(location)
+        if verdict.outcome is not Outcome.NON_FINITE:
+            self._assert_snapshot(measured, location, rewriting=self._context.update)
+        self._report(verdict, measurement, golden, location)
+        return verdict
+
+    def _is_recording(self, verdict: Verdict | None, golden: Record | None, refusal: GoldenError | None) -> bool:
+        """Whether this run writes its golden: asked to, finite, and something to accept."""
+        if verdict is not None and verdict.outcome is Outcome.NON_FINITE:
+            return False
+        if self._context.update:
+            return verdict is None or not verdict.nothing_to_accept
+        return self._context.update_new_only and golden is None and refusal is None
+
+    def _record(self, measurement: Measurement, location: GoldenLocation) -> None:
+        begin = time.perf_counter()
+        scores = measurement.record.scores
+        stability = measure_bit_stability(self.baseline, scores, device=self.device)
+        measured = replace(measurement.record, bit_stability=stability)
+        measurement.seconds["bit_stability"] = time.perf_counter() - begin
+        if not self._assert_snapshot(measured, location, rewriting=True):
+            raise GoldenError(f"The golden {location.json} could not be written; what was there is unchanged.")
+        strata = stratum_metrics(scores, measured.strata)
+        text = lines.recorded_lines(measured, path=self._shown(location), strata=strata)
+        self._publish(RECORDED, None, measurement, None, location, text)
+
+    def _assert_snapshot(self, measured: Record, location: GoldenLocation, *, rewriting: bool) -> bool:
+        """Let syrupy compare, count and, under its update flags, write."""
+        extension = golden_extension(location, rewriting=rewriting)
+        return bool(self._context.snapshot.use_extension(extension) == measured)
+
+    def _report(
+        self, verdict: Verdict, measurement: Measurement, golden: Record | None, location: GoldenLocation
+    ) -> None:
+        measured = measurement.record
+        if verdict.outcome.passed and golden is not None:
+            text = lines.passed_lines(verdict, measured, golden, stratum_metrics(measured.scores, measured.strata))
+            self._publish(verdict.outcome, verdict, measurement, golden, location, text)
+            return
+        failure = lines.failed_lines(
+            verdict, measured, golden, path=self._shown(location), command=self._context.command
+        )
+        self._publish(verdict.outcome, verdict, measurement, golden, location, [lines.failed_line(verdict)])
+        pytest.fail("\n".join(failure), pytrace=False)
+
+    def _publish(
+        self,
+        outcome: str,
+        verdict: Verdict | None,
+        measurement: Measurement,
+        golden: Record | None,
+        location: GoldenLocation,
+        text: list[str],
+    ) -> None:
+        """Write the run's documents and attach its results to the test's report."""
+        measured = measurement.record
+        strata = stratum_metrics(measured.scores, measured.strata) if measured.metrics else {}
+        documents = {
+            "manifest.json": manifest(
+                measured,
+                verdict,
+                outcome=outcome,
+                seconds=measurement.seconds,
+                notes=measurement.notes,
+                golden_file=self._shown(location),
+            ),
+            "results_summary.json": results_summary(measured, outcome=outcome, strata=strata),
+        }
+        for name, document in documents.items():
+            write_atomically(self._context.settings.output_dir / self.baseline.folder / name, as_json(document))
+        properties = lines.properties(outcome, verdict, measured)
+        notes = [f"  note: {note}" for note in measurement.notes]
+        properties["esa_report"] = "\n".join([lines.environment_line(measured, golden), *text, *notes])
+        for name, value in properties.items():
+            self._context.add_property(name, value)
+
+    def _shown(self, location: GoldenLocation) -> str:
+        root = self._context.settings.root
+        return str(location.json.relative_to(root) if location.json.is_relative_to(root) else location.json)
+
+    def _missing(self, location: GoldenLocation) -> GoldenMissingError:
+        others = location.other_devices()
+        elsewhere = f" (there is one for {', '.join(others)}, which says nothing of this device)" if others else ""
+        return GoldenMissingError(
+            f"There is no golden {self._shown(location)}{elsewhere}; "
+            f"record one with: {self._context.command} --snapshot-update"
+        )
+
+    @contextmanager
+    def _told_to_pytest(self) -> Iterator[None]:
+        """A user's mistake becomes a failure with a sentence and no traceback; unreachable weights become a skip."""
+        told: EsaError | None = None
+        try:
+            yield
+        except EsaError as error:
+            told = error
+        # Outside the except clause, so that pytest shows the sentence and not where it came from.
+        if isinstance(told, ModelUnavailableError):
+            pytest.skip(str(told))
+        if told is not None:
+            self._context.add_property("esa_outcome", type(told).__name__)
+            pytest.fail(f"esa: {self.id} could not be judged. {told}", pytrace=False)
+
+
+def _read(location: GoldenLocation) -> tuple[Record | None, GoldenError | None]:
+    try:
+        return read_golden(location), None
+    except GoldenError as error:
+        return None, error
+
+
+def _verdict(golden: Record | None, measured: Record) -> Verdict | None:
+    """The verdict, or None where there is nothing to compare with and nothing wrong in itself."""
+    if golden is not None:
+        return judge(golden, measured)
+    return None if measured.non_finite is None else non_finite_verdict(measured)

@@ -1,0 +1,1 @@
+"""HOW IT IS JUDGED: pure functions from two records to a verdict."""

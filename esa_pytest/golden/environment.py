@@ -1,0 +1,117 @@
+"""The fingerprint of everything that may change bits and not meaning, as flat named strings."""
+
+import importlib.metadata
+import os
+import platform
+import re
+from pathlib import Path
+
+import torch
+
+from esa_pytest.evaluation.loading import LoadedModel
+from esa_pytest.evaluation.preparation import Prepared
+from esa_pytest.evaluation.scoring import CHUNK_ROWS, SCORING_VERSION
+
+_PACKAGES = ("accelerate", "numpy", "safetensors", "tokenizers", "torch", "transformers", "triton")
+# Variables that choose kernels or their order of summation.
+_VARIABLE = re.compile(
+    r"^(ATEN_CPU_CAPABILITY|(ONE)?DNNL?_\w+|TORCH_MKLDNN\w*|MKL_\w+|OMP_\w+|KMP_\w+|CUBLAS\w*|CUDNN_\w+|NVIDIA_TF32_OVERRIDE"
+    r"|TORCH_ALLOW_TF32\w*|TORCH_BLAS\w*|PYTORCH_NVML\w*|PYTORCH_TUNABLEOP\w*|DISABLE_ADDMM_CUDA_LT)$"
+)
+_CPUINFO = Path("/proc/cpuinfo")
+# From the widest down: the first that the machine has and that is not forbidden names its bf16 arithmetic.
+_INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
+
+
+def environment_of(model: LoadedModel, prepared: Prepared, *, head_split: bool) -> dict[str, str]:
+    """The fingerprint of a run, sorted by name."""
+    shapes = sorted({f"{b.input_ids.shape[0]}x{b.input_ids.shape[1]}" for b in prepared.batches})
+    found = {
+        **_device(model.device),
+        **_versions(),
+        **_torch_flags(),
+        **{f"env.{name}": value for name, value in os.environ.items() if _VARIABLE.match(name)},
+        "attention": str(model.network.config._attn_implementation),  # noqa: SLF001  (transformers has no public name)
+        "batch_shapes": " ".join(shapes),
+        "scoring.chunk_rows": str(CHUNK_ROWS),
+        "scoring.head": "split" if head_split else "whole",
+        "scoring.version": str(SCORING_VERSION),
+    }
+    return dict(sorted(found.items()))
+
+
+def _device(device: torch.device) -> dict[str, str]:
+    found = {"cpu.model": cpu_model(), "cpu.instruction_set": instruction_set()}
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        found["cuda.device"] = properties.name
+        found["cuda.driver"] = _cuda_driver()
+        found["cuda.runtime"] = str(torch.version.cuda)
+        found["cuda.cudnn"] = str(torch.backends.cudnn.version())
+    else:
+        found["cpu.threads"] = str(torch.get_num_threads())
+    return found
+
+
+def cpu_model() -> str:
+    """What the processor calls itself."""
+    return _cpuinfo_field("model name") or platform.processor() or platform.machine()
+
+
+def instruction_set() -> str:
+    """The arithmetic that bf16 products run in here, as torch and oneDNN are allowed to use it, e.g. `avx512_bf16`."""
+    allowed = torch.backends.cpu.get_cpu_capability().lower()
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA")
+    flags = set((_cpuinfo_field("flags") or "").split())
+    widest = next((name for name in _INSTRUCTION_SETS if name in flags), allowed)
+    name = widest if allowed.startswith("avx512") else allowed
+    return f"{name}, oneDNN up to {limit}" if limit else name
+
+
+def _cpuinfo_field(name: str) -> str | None:
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((line.split(":", 1)[1].strip() for line in lines if line.partition(":")[0].strip() == name), None)
+
+
+def _cuda_driver() -> str:
+    try:
+        return Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0].strip()
+    except OSError:
+        return "unknown"
+
+
+def _versions() -> dict[str, str]:
+    found = {
+        "version.python": platform.python_version(),
+        "version.platform": f"{platform.system()}-{platform.machine()}",
+    }
+    for package in _PACKAGES:
+        try:
+            found[f"version.{package}"] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    # The libraries that torch was built with decide the kernels as much as torch does.
+    configuration = torch.__config__.show()
+    for name, pattern in (("onednn", r"MKL-DNN v([\d.]+)"), ("mkl", r"Math Kernel Library Version ([\d.]+)")):
+        if match := re.search(pattern, configuration):
+            found[f"version.{name}"] = match[1]
+    return found
+
+
+def _torch_flags() -> dict[str, str]:
+    backends = torch.backends
+    flags: dict[str, object] = {
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "mkldnn": backends.mkldnn.is_available() and backends.mkldnn.enabled,
+        "sdp.flash": backends.cuda.flash_sdp_enabled(),
+        "sdp.math": backends.cuda.math_sdp_enabled(),
+        "sdp.mem_efficient": backends.cuda.mem_efficient_sdp_enabled(),
+        "tf32.cudnn": backends.cudnn.allow_tf32,
+        "bf16_reduced_precision_reduction": backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
+        "autocast.cpu": torch.is_autocast_enabled("cpu"),
+        "autocast.cuda": torch.is_autocast_enabled("cuda"),
+    }
+    return {f"torch.{name}": str(value) for name, value in flags.items()}

@@ -1,0 +1,182 @@
+"""A record as one byte string of JSON and arrays, and back: whatever is not to be trusted is refused by its field."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from esa_pytest.errors import GoldenError
+from esa_pytest.evaluation.metrics import compute_metrics
+from esa_pytest.golden import schema
+from esa_pytest.golden.arrays import pack_arrays, unpack_arrays
+from esa_pytest.records import BitStability, Metrics, Record, TokenScores
+
+REMEDY = "restore it from version control, or record it anew with --snapshot-update"
+# A plain run, repeated nowhere: it proves nothing about its bits.
+UNMEASURED = BitStability(fresh_processes=0, distinct_bit_patterns=1)
+_LENGTH = struct.Struct("<Q")
+
+
+def pack(record: Record, *, npz_name: str) -> bytes:
+    """A record as one byte string: the length of the JSON, the JSON, the npz.
+
+    Raises:
+        GoldenError: the record is not finite.
+    """
+    if record.non_finite is not None or record.metrics is None:
+        raise GoldenError(f"A run of {record.baseline} that is not finite is never a golden.")
+    stability = record.bit_stability or UNMEASURED
+    content: dict[str, Any] = {
+        "schema_version": schema.SCHEMA_VERSION,
+        "baseline": record.baseline,
+        "device": record.device,
+        "identity": record.identity,
+        "metrics": schema.metrics_part(record.metrics),
+        "strata": list(record.strata),
+        "noise": {
+            "distinct_bit_patterns": stability.distinct_bit_patterns,
+            "fresh_processes": stability.fresh_processes,
+        },
+        "environment": dict(record.environment),
+        "resources": dict(record.resources),
+        "provenance": dict(record.provenance),
+    }
+    sealed = schema.canonical({part: content[part] for part in schema.JUDGED_PARTS})
+    npz = pack_arrays(record.scores, sealed)
+    content["arrays"] = {"file": npz_name, "sha256": hashlib.sha256(npz).hexdigest()}
+    content["judged_sha256"] = schema.judged_sha256(content)
+    text = json.dumps(content, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return join_pair(text.encode(), npz)
+
+
+def unpack(data: bytes, *, name: str) -> Record:
+    """The record of a byte string made by `pack`, every part of it checked.
+
+    Args:
+        data: what `pack` returned.
+        name: what the golden is called in a message.
+
+    Raises:
+        GoldenError: a part is missing, malformed, of another schema, edited by hand, or not finite.
+    """
+    text, npz = split_pair(data)
+    content = _validated(_parsed(text, name=name), name=name)
+    parts = json.loads(text)
+    scores, sealed = _sealed_arrays(content, npz, name=name)
+    _refuse_edits(parts, sealed, name=name)
+    _refuse_contradictions(content, scores, name=name)
+    metrics = content.metrics
+    return Record(
+        baseline=content.baseline,
+        device=content.device,
+        identity=content.identity,
+        metrics=Metrics(
+            nll_sum=metrics.nll_sum,
+            num_scored_tokens=metrics.num_scored_tokens,
+            num_correct_tokens=metrics.num_correct_tokens,
+        ),
+        scores=scores,
+        strata=content.strata,
+        environment=content.environment,
+        resources=content.resources,
+        provenance=content.provenance,
+        bit_stability=BitStability(
+            fresh_processes=content.noise.fresh_processes,
+            distinct_bit_patterns=content.noise.distinct_bit_patterns,
+        ),
+    )
+
+
+def join_pair(text: bytes, npz: bytes) -> bytes:
+    """The two files as one byte string: the length of the JSON, the JSON, the npz."""
+    return _LENGTH.pack(len(text)) + text + npz
+
+
+def split_pair(data: bytes) -> tuple[bytes, bytes]:
+    """The JSON and the npz of a byte string made by `join_pair`."""
+    (length,) = _LENGTH.unpack_from(data)
+    return data[_LENGTH.size : _LENGTH.size + length], data[_LENGTH.size + length :]
+
+
+def _parsed(text: bytes, *, name: str) -> dict[str, Any]:
+    def refuse_constant(constant: str) -> None:
+        raise GoldenError(f"The golden {name} holds {constant}, which is no number; {REMEDY}.")
+
+    def refuse_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            keys = [key for key, _ in pairs]
+            double = next(key for key in keys if keys.count(key) > 1)
+            raise GoldenError(f"The golden {name} has the field {double!r} twice; {REMEDY}.")
+        return found
+
+    try:
+        content = json.loads(text, parse_constant=refuse_constant, object_pairs_hook=refuse_doubles)
+    except (ValueError, RecursionError) as error:
+        raise GoldenError(f"The golden {name} is no JSON, it may be cut short ({error}); {REMEDY}.") from None
+    if not isinstance(content, dict):
+        raise GoldenError(f"The golden {name} is no JSON object but a {type(content).__name__}; {REMEDY}.")
+    return content
+
+
+def _validated(content: dict[str, Any], *, name: str) -> schema.GoldenFile:
+    version = content.get("schema_version")
+    if version != schema.SCHEMA_VERSION or isinstance(version, bool):
+        raise GoldenError(
+            f"The golden {name} has the field schema_version {version!r}; this release reads "
+            f"{schema.SCHEMA_VERSION}, so install the release that wrote it, or record it anew with --snapshot-update."
+        )
+    try:
+        return schema.GoldenFile.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise GoldenError(f"The golden {name} is not valid in its field {field}: {first['msg']}; {REMEDY}.") from None
+
+
+def _sealed_arrays(content: schema.GoldenFile, npz: bytes, *, name: str) -> tuple[TokenScores, bytes]:
+    seen = hashlib.sha256(npz).hexdigest()
+    if seen != content.arrays.sha256:
+        raise GoldenError(
+            f"The golden {name} does not match its arrays: the field arrays.sha256 is {content.arrays.sha256[:12]}…, "
+            f"{content.arrays.file} has {seen[:12]}… ({len(npz)} bytes); {REMEDY}."
+        )
+    return unpack_arrays(npz, name=name)
+
+
+def _refuse_edits(content: Mapping[str, Any], sealed: bytes, *, name: str) -> None:
+    """Compare every judged field with the copy sealed in the arrays, then the seal itself."""
+    written = dict(schema.leaves({part: content[part] for part in schema.JUDGED_PARTS}))
+    recorded = dict(schema.leaves(json.loads(sealed)))
+    for field in sorted(written.keys() | recorded.keys()):
+        if field not in written or field not in recorded or not _same(written[field], recorded[field]):
+            raise GoldenError(
+                f"The golden {name} was edited by hand in its field {field}: it says "
+                f"{written.get(field, 'nothing')!r}, recorded was {recorded.get(field, 'nothing')!r}; {REMEDY}."
+            )
+    if schema.judged_sha256(content) != content["judged_sha256"]:
+        raise GoldenError(f"The golden {name} was edited by hand: its field judged_sha256 does not fit; {REMEDY}.")
+
+
+def _same(written: Any, recorded: Any) -> bool:
+    # 1 == 1.0 == True in Python; in a golden they are different edits.
+    return schema.canonical(written) == schema.canonical(recorded)
+
+
+def _refuse_contradictions(content: schema.GoldenFile, scores: TokenScores, *, name: str) -> None:
+    recomputed = schema.metrics_part(compute_metrics(scores))
+    written = content.metrics.model_dump()
+    for field in ("nll_sum", "num_scored_tokens", "num_correct_tokens"):
+        if written[field] != recomputed[field]:
+            raise GoldenError(
+                f"The golden {name} contradicts itself in its field metrics.{field}: it says {written[field]!r}, "
+                f"its arrays give {recomputed[field]!r}; {REMEDY}."
+            )
+    if (derived := schema.contradicted_metric(content.metrics)) is not None:
+        raise GoldenError(
+            f"The golden {name} contradicts itself in its field metrics.{derived}: it says {written[derived]!r}, "
+            f"its sums and counts give {recomputed[derived]!r}; {REMEDY}."
+        )

@@ -1,0 +1,123 @@
+"""The golden's JSON as a versioned schema; whatever it does not allow is refused with the name of the field."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from esa_pytest.records import METRIC_NAMES, Metrics
+
+SCHEMA_VERSION = 1
+ARRAY_NAMES = ("argmax", "nll", "position", "stratum", "target", "window")
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Leaf = str | bool | int | Finite | None
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class MetricsPart(_Strict):
+    """Sums and counts, and what follows from them."""
+
+    mean_nll: Finite
+    nll_sum: Finite
+    num_correct_tokens: Count
+    num_scored_tokens: Annotated[int, Field(gt=0)]
+    perplexity: Finite
+    token_accuracy: Finite
+
+
+class ArraysPart(_Strict):
+    """The side file and its hash."""
+
+    file: str
+    sha256: Sha256
+
+
+class NoisePart(_Strict):
+    """What was measured of the noise when the golden was recorded."""
+
+    distinct_bit_patterns: Annotated[int, Field(gt=0)]
+    fresh_processes: Count
+
+
+class GoldenFile(_Strict):
+    """The whole JSON file. `judged_sha256` covers everything but `provenance`, `resources` and itself."""
+
+    schema_version: int
+    baseline: str
+    device: str
+    identity: dict[str, Any]
+    metrics: MetricsPart
+    strata: tuple[str, ...] = Field(strict=False)
+    arrays: ArraysPart
+    noise: NoisePart
+    environment: dict[str, str]
+    resources: dict[str, Leaf]
+    provenance: dict[str, str | bool | None]
+    judged_sha256: Sha256
+
+
+JUDGED_PARTS = (
+    "schema_version",
+    "baseline",
+    "device",
+    "identity",
+    "metrics",
+    "strata",
+    "noise",
+    "environment",
+)
+
+
+def canonical(value: Any) -> bytes:
+    """JSON that is the same for the same content: sorted keys, no spaces, exact floats, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+
+
+def judged_sha256(content: Mapping[str, Any]) -> str:
+    """The seal over the judged part and the hash of the arrays."""
+    judged = {part: content[part] for part in (*JUDGED_PARTS, "arrays")}
+    return hashlib.sha256(canonical(judged)).hexdigest()
+
+
+def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested mappings by its dotted name; a list is one value."""
+    if isinstance(value, Mapping):
+        for key in value:
+            yield from leaves(value[key], f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def metrics_part(metrics: Metrics) -> dict[str, float | int]:
+    """The metrics as the file holds them."""
+    return {name: metrics.as_dict()[name] for name in sorted(METRIC_NAMES)}
+
+
+def contradicted_metric(part: MetricsPart) -> str | None:
+    """The name of a metric that does not follow from the sums and counts, or None."""
+    if part.num_correct_tokens > part.num_scored_tokens:
+        return "num_correct_tokens"
+    derived = Metrics(
+        nll_sum=part.nll_sum,
+        num_scored_tokens=part.num_scored_tokens,
+        num_correct_tokens=part.num_correct_tokens,
+    ).as_dict()
+    written = part.model_dump()
+    return next(
+        (
+            name
+            for name in ("mean_nll", "perplexity", "token_accuracy")
+            # exp() may differ by an ulp between C libraries; an edit that small changes no verdict.
+            if not math.isclose(derived[name], written[name], rel_tol=1e-14)
+        ),
+        None,
+    )

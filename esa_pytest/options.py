@@ -1,0 +1,103 @@
+"""The options of `pytest --help`, their ini keys, variables and `[tool.esa]` keys. Light: no pydantic, no torch."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+DEFAULT = "the default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One setting: `--esa-x`, `ESA_X`, ini `esa_x`, and `x` in `[tool.esa]`, in this order of precedence."""
+
+    name: str
+    default: str | int | bool | None
+    help: str
+    metavar: str | None = None
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag."""
+        return f"--esa-{self.name.replace('_', '-')}"
+
+    @property
+    def ini(self) -> str:
+        """The ini key."""
+        return f"esa_{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return f"ESA_{self.name.upper()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """The value of an option and where it was given."""
+
+    value: Any
+    origin: str
+
+
+OPTIONS = (
+    Option(name="device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N"),
+    Option(
+        name="golden_dir",
+        default="baselines_golden",
+        metavar="DIR",
+        help="where the goldens lie, from the rootdir on",
+    ),
+    Option(name="output_dir", default="outputs/baselines", metavar="DIR", help="where manifests and summaries go"),
+    Option(
+        name="rounds",
+        default=None,
+        metavar="N",
+        help="repeat each evaluation N times; every round must give the same bits (default: as the baseline type says)",
+    ),
+    Option(name="reason", default=None, metavar="TEXT", help="why a golden is recorded; kept in it"),
+    Option(
+        name="allow_unjudged",
+        default=False,
+        help="exit 0 even if baselines were selected and none was judged",
+    ),
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option and ini key."""
+    group = parser.getgroup("esa", "language-model baselines (esa-pytest)")
+    for option in OPTIONS:
+        if isinstance(option.default, bool):
+            group.addoption(option.flag, action="store_true", default=None, help=option.help)
+        else:
+            default = "" if option.default is None else f" (default: {option.default})"
+            group.addoption(option.flag, metavar=option.metavar, default=None, help=option.help + default)
+        parser.addini(option.ini, help=f"like {option.flag}: {option.help}", default=None)
+
+
+def given(option: Option, config: pytest.Config, table: Mapping[str, Any]) -> Given:
+    """The value that holds: command line, then environment, then ini, then `[tool.esa]`, then the default."""
+    candidates = (
+        (config.getoption(option.flag), option.flag),
+        (os.environ.get(option.variable), f"the variable {option.variable}"),
+        (config.getini(option.ini), f"the ini key {option.ini}"),
+        (table.get(option.name), f"[tool.esa] {option.name}"),
+    )
+    for value, origin in candidates:
+        if value is not None:
+            return Given(value=value, origin=origin)
+    return Given(value=option.default, origin=DEFAULT)
+
+
+def is_configured(config: pytest.Config) -> bool:
+    """Whether this project uses the plugin: some option was given, or its pyproject.toml has a `[tool.esa]`."""
+    if any(given(option, config, {}).origin != DEFAULT for option in OPTIONS):
+        return True
+    try:
+        return "[tool.esa" in (config.rootpath / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False

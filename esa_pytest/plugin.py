@@ -1,0 +1,94 @@
+"""pytest hooks and fixtures, each a few lines that delegate. Loads neither torch nor transformers.
+
+Everything heavy is imported inside the first fixture or hook that needs it: an installed plugin is loaded by every
+pytest run of its environment.
+"""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from esa_pytest.options import add_options, is_configured
+from esa_pytest.session import FIXTURE, SESSION, BaselineSession, settings_or_usage_error
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from esa_pytest.check import GuardedBaseline
+
+MARKERS = (
+    "smoke: baselines that give a verdict in seconds (esa-pytest)",
+    "standard: baselines over many windows, seeds and context lengths (esa-pytest)",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options of the group `esa`."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers, and refuse settings that are not allowed before anything loads."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    session = config.stash[SESSION] = BaselineSession(config)
+    config.pluginmanager.register(session, "esa-session")
+    if is_configured(config):
+        settings_or_usage_error(session)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrise whatever uses `esa_baseline` by the matrix."""
+    if FIXTURE in metafunc.fixturenames:
+        metafunc.parametrize(FIXTURE, metafunc.config.stash[SESSION].parameters(), indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Make sure that no other plugin's option takes a verdict away."""
+    config.stash[SESSION].protect(items)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note which baselines were selected."""
+    session.config.stash[SESSION].select(session.items)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Nothing judged is never green; and the model is freed."""
+    state = session.config.stash[SESSION]
+    state.drop_models()
+    session.exitstatus = state.finish(int(session.exitstatus))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show the verdicts, and how many of the selected baselines were judged."""
+    for line in config.stash[SESSION].summary():
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def esa_baseline(request: pytest.FixtureRequest) -> "GuardedBaseline":
+    """One baseline of `[tool.esa.matrix]`: `.check()` judges it against its golden, `.model` is its model."""
+    return request.config.stash[SESSION].guard(request)
+
+
+@pytest.fixture
+def esa_model(esa_baseline: "GuardedBaseline") -> "PreTrainedModel":
+    """The baseline's model in bf16 on the session's device, in evaluation mode; shared by its tests."""
+    return esa_baseline.model
+
+
+@pytest.fixture
+def esa_tokenizer(esa_baseline: "GuardedBaseline") -> "PreTrainedTokenizerBase":
+    """The tokenizer of the baseline's model."""
+    return esa_baseline.tokenizer
+
+
+@pytest.fixture
+def esa_device(esa_baseline: "GuardedBaseline") -> "torch.device":
+    """The device that `--esa-device` chose, where the baseline's model lies."""
+    return esa_baseline.device

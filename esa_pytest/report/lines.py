@@ -1,0 +1,194 @@
+"""A verdict as the lines that a person reads."""
+
+from collections.abc import Mapping
+
+from esa_pytest.records import BitDrift, Change, MetricRow, Metrics, Outcome, Record, Verdict
+
+# People say loss; the code says mean_nll.
+_SPOKEN = {"mean_nll": "loss", "perplexity": "perplexity", "token_accuracy": "token accuracy"}
+_INDENT = "  "
+_LABEL_WIDTH = 15
+
+
+def environment_line(measured: Record, golden: Record | None) -> str:
+    """The line that says where this ran and what it was compared with."""
+    environment = measured.environment
+    where = f"{measured.device} ({environment.get('cuda.device') or environment.get('cpu.instruction_set')})"
+    versions = [f"{name} {environment.get(f'version.{name}')}" for name in ("torch", "transformers")]
+    return " · ".join(["esa: " + where, *versions, _compared_with(measured, golden)])
+
+
+def _compared_with(measured: Record, golden: Record | None) -> str:
+    if golden is None:
+        return "no golden"
+    differing = sum(
+        golden.environment.get(name) != measured.environment.get(name)
+        for name in golden.environment.keys() | measured.environment.keys()
+    )
+    age = f"golden of {str(golden.provenance.get('utc'))[:10]}"
+    return f"{age}, same environment" if differing == 0 else f"{age}, {count(differing, 'difference')} in environment"
+
+
+def passed_lines(verdict: Verdict, measured: Record, golden: Record, strata: Mapping[str, Metrics]) -> list[str]:
+    """What is shown of a baseline that passed."""
+    assert measured.metrics is not None  # noqa: S101  (a pass is finite)
+    return [
+        _labelled(verdict.outcome, f"{verdict.reason}   {quoted(measured.metrics)}"),
+        *(_environment_block(verdict.environment) if verdict.environment else []),
+        *([_labelled("bits", bits_line(verdict.bits))] if verdict.bits and verdict.bits.num_changed else []),
+        _labelled("throughput", throughput_line(measured, golden)),
+        _labelled("strata", strata_line(strata)),
+        f"{_INDENT}would have caught: {' · '.join(verdict.would_have_caught)}",
+    ]
+
+
+def failed_lines(verdict: Verdict, measured: Record, golden: Record | None, *, path: str, command: str) -> list[str]:
+    """What is shown of a baseline that failed: the cause, the table, the environment, the remedy."""
+    lines = [
+        f"esa: {measured.baseline} is {verdict.outcome}, decided by tier {verdict.tier} ({verdict.tier.name.lower()}):",
+        f"{_INDENT}{verdict.reason}.",
+        "",
+    ]
+    if len(verdict.changes) > 1:
+        lines += [f"{_INDENT}changed inputs, the likeliest cause first:", *_change_lines(verdict.changes), ""]
+    if verdict.rows:
+        lines += [*table(verdict.rows), ""]
+    if verdict.bits is not None:
+        lines.append(_labelled("bits", bits_line(verdict.bits)))
+    if golden is not None:
+        lines += _environment_block(verdict.environment)
+        lines.append(_labelled("golden", f"{path} of {golden.provenance.get('utc')}"))
+    return [*lines, "", *_remedy(verdict.outcome, command)]
+
+
+def recorded_lines(measured: Record, *, path: str, strata: Mapping[str, Metrics]) -> list[str]:
+    """What is shown of a baseline whose golden was written."""
+    assert measured.metrics is not None and measured.bit_stability is not None  # noqa: PT018, S101  (checked when packed)
+    stability = measured.bit_stability
+    bits = (
+        f"bit-equal in this and {count(stability.fresh_processes, 'fresh process', 'fresh processes')}"
+        if stability.proven
+        else f"{stability.distinct_bit_patterns} bit patterns in {stability.fresh_processes + 1} processes: not stable"
+    )
+    return [
+        _labelled("recorded", f"{path}   {quoted(measured.metrics)}"),
+        _labelled("bits", bits),
+        _labelled("throughput", throughput_line(measured, None)),
+        _labelled("strata", strata_line(strata)),
+    ]
+
+
+def quoted(metrics: Metrics) -> str:
+    """The three numbers that people quote."""
+    return f"loss {metrics.mean_nll:.4f}  ppl {metrics.perplexity:.2f}  acc {metrics.token_accuracy:.1%}"
+
+
+def strata_line(strata: Mapping[str, Metrics]) -> str:
+    """The loss of each stratum and how many tokens it rests on."""
+    return " · ".join(f"{name} {m.mean_nll:.2f} ({m.num_scored_tokens})" for name, m in strata.items())
+
+
+def throughput_line(measured: Record, golden: Record | None) -> str:
+    """Tokens a second, and the efficiency beside the golden's."""
+    speed, efficiency = (measured.resources.get(f"{name}") for name in ("throughput_tokens_per_second", "efficiency"))
+    assert isinstance(speed, float) and isinstance(efficiency, float)  # noqa: PT018, S101  (assembled so)
+    before = golden.resources.get("efficiency") if golden is not None else None
+    compared = (
+        f"{efficiency / before:.2f} of the golden's efficiency"
+        if isinstance(before, float) and before > 0
+        else f"efficiency {efficiency:.2f}"
+    )
+    return f"{speed:,.0f} tok/s, {compared}; {memory_text(measured.resources)}"
+
+
+def memory_text(resources: Mapping[str, float | int | str | None]) -> str:
+    """The peak memory under the name of what it is."""
+    peaks = [(name, value) for name, value in resources.items() if name.startswith("peak_") and isinstance(value, int)]
+    return ", ".join(
+        f"{name.removesuffix('_bytes').replace('_', ' ')} {value / 2**30:.2f} GiB" for name, value in peaks
+    )
+
+
+def bits_line(bits: BitDrift) -> str:
+    """How the per-token values differ."""
+    first = "" if bits.first_position is None else f" · first at position {bits.first_position} of its window"
+    return (
+        f"{bits.num_changed} of {bits.num_tokens} tokens changed · mean {bits.mean:+.2e} · rms {bits.rms:.2e} · "
+        f"max {bits.maximum:.2e} nats{first} · {count(bits.num_top1_flips, 'top-1 flip')}"
+    )
+
+
+def table(rows: tuple[MetricRow, ...]) -> list[str]:
+    """Golden, measured, drift and allowed, in columns."""
+    cells = [("metric", "golden", "measured", "drift", "allowed")]
+    for row in rows:
+        allowed = "not gated" if row.allowed is None else f"±{row.allowed:.3g} ({row.source})"
+        mark = "" if row.within else "  <- drifted"
+        cells.append(
+            (
+                _SPOKEN[row.name],
+                f"{row.golden:.6g}",
+                f"{row.measured:.6g}",
+                f"{row.drift:+.3g}",
+                allowed + mark,
+            )
+        )
+    widths = [max(len(row[column]) for row in cells) for column in range(4)]
+    return [
+        _INDENT + "  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]])
+        for row in cells
+    ]
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun, as `1 flip` or `2 flips`."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _labelled(label: str, text: str) -> str:
+    return f"{_INDENT}{label:<{_LABEL_WIDTH}}{text}"
+
+
+def _environment_block(changes: tuple[Change, ...]) -> list[str]:
+    if not changes:
+        return [_labelled("environment", "the same as the golden's")]
+    return [_labelled("environment", f"{count(len(changes), 'difference')}:"), *_change_lines(changes)]
+
+
+def _change_lines(changes: tuple[Change, ...]) -> list[str]:
+    width = max(len(change.name) for change in changes)
+    return [
+        f"{_INDENT * 2}{change.name:<{width}}  {_value(change.golden)} -> {_value(change.measured)}"
+        for change in changes
+    ]
+
+
+def _value(value: str | None) -> str:
+    if value is None:
+        return "(none)"
+    text = value.strip('"')
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _remedy(outcome: Outcome, command: str) -> list[str]:
+    if outcome is Outcome.NON_FINITE:
+        return [f"{_INDENT}A run that is not finite is never a golden: mend the model or its inputs."]
+    return [
+        f"{_INDENT}Check that it is no regression first. To accept it:",
+        f"{_INDENT * 2}{command} --snapshot-update",
+    ]
+
+
+def failed_line(verdict: Verdict) -> str:
+    """A failure in one line, for the end of the output; the whole of it stands among pytest's failures."""
+    return _labelled(verdict.outcome, f"decided by tier {verdict.tier} ({verdict.tier.name.lower()}): {verdict.reason}")
+
+
+def properties(outcome: str, verdict: Verdict | None, measured: Record) -> dict[str, object]:
+    """What JUnit and pytest's report are told of a run, by name."""
+    found: dict[str, object] = {"esa_outcome": str(outcome)}  # xdist sends plain strings only
+    if verdict is not None:
+        found["esa_tier"] = int(verdict.tier)
+    if measured.metrics is not None:
+        found |= {f"esa_{name}": value for name, value in measured.metrics.as_dict().items()}
+    return found | {f"esa_{name}": value for name, value in measured.resources.items()}

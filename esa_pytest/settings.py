@@ -1,0 +1,141 @@
+"""Every setting resolved once, before anything loads; what is not allowed is told with what is."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esa_pytest.baselines.catalog import Baseline, expand_matrix, load_catalog
+from esa_pytest.errors import SettingError
+from esa_pytest.options import OPTIONS, Given, given
+
+DEFAULT_MATRIX = {"smoke": ["smollm2-135m"]}
+_TABLES = ("corpora", "matrix", "models", "types")
+_DEVICE = re.compile(r"^(auto|cpu|cuda(:\d+)?)$")
+_TRUTH = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What this session was told.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        golden_dir: absolute.
+        output_dir: absolute.
+        rounds: how often each evaluation is repeated; None for what the baseline type says.
+        reason: why a golden is recorded.
+        allow_unjudged: whether a session that judged nothing may exit 0.
+        root: pytest's rootdir.
+        baselines: the matrix, expanded.
+    """
+
+    device: str
+    golden_dir: Path
+    output_dir: Path
+    rounds: int | None
+    reason: str | None
+    allow_unjudged: bool
+    root: Path
+    baselines: tuple[Baseline, ...]
+
+
+def tool_table(root: Path) -> dict[str, Any] | None:
+    """`[tool.esa]` of the rootdir's pyproject.toml, or None where there is none.
+
+    Raises:
+        SettingError: the file is no TOML, or the entry is no table.
+    """
+    path = root / "pyproject.toml"
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} is no TOML: {error}.") from None
+    table = document.get("tool", {}).get("esa")
+    if table is not None and not isinstance(table, dict):
+        raise SettingError(f"tool.esa in {path} is {table!r}; it is a table, [tool.esa].")
+    return table
+
+
+def resolve(config: pytest.Config) -> Settings:
+    """Read and check every setting.
+
+    Raises:
+        SettingError: a value is not allowed; the message says where it was given and what is valid.
+    """
+    root = config.rootpath
+    table = tool_table(root) or {}
+    valid = sorted([*_TABLES, *(option.name for option in OPTIONS)])
+    for key in table:
+        if key not in valid:
+            raise SettingError(f"[tool.esa] has the unknown key {key!r}; valid keys are {', '.join(valid)}.")
+    values = {option.name: given(option, config, table) for option in OPTIONS}
+    catalog = load_catalog(_tables(table), folder=root)
+    matrix = table.get("matrix", DEFAULT_MATRIX)
+    if not isinstance(matrix, dict) or not any(matrix.values()):
+        raise SettingError(
+            f"[tool.esa.matrix] is {matrix!r} and names no baseline; it maps types to models, "
+            f'as smoke = ["smollm2-135m"].'
+        )
+    return Settings(
+        device=_device(values["device"]),
+        golden_dir=_folder(values["golden_dir"], root),
+        output_dir=_folder(values["output_dir"], root),
+        rounds=_rounds(values["rounds"]),
+        reason=None if values["reason"].value is None else str(values["reason"].value),
+        allow_unjudged=_truth(values["allow_unjudged"]),
+        root=root,
+        baselines=expand_matrix(matrix, catalog),
+    )
+
+
+def _tables(table: Mapping[str, Any]) -> dict[str, Any]:
+    for name in ("corpora", "models", "types"):
+        if not isinstance(table.get(name, {}), dict):
+            raise SettingError(f"[tool.esa] {name} is {table[name]!r}; it is a table, [tool.esa.{name}].")
+    return {name: table.get(name, {}) for name in ("corpora", "models", "types")}
+
+
+def _device(choice: Given) -> str:
+    if not isinstance(choice.value, str) or not _DEVICE.match(choice.value):
+        raise SettingError(f"{choice.origin} is {choice.value!r}; valid devices are auto, cpu, cuda, cuda:N.")
+    return choice.value
+
+
+def _folder(choice: Given, root: Path) -> Path:
+    if not isinstance(choice.value, str) or not choice.value.strip():
+        raise SettingError(f"{choice.origin} is {choice.value!r}; it takes the name of a folder.")
+    return root / Path(choice.value).expanduser()
+
+
+def _rounds(choice: Given) -> int | None:
+    if choice.value is None:
+        return None
+    text = str(choice.value)
+    if isinstance(choice.value, bool) or not text.isdecimal() or int(text) < 1:
+        raise SettingError(f"{choice.origin} is {choice.value!r}; it takes a whole number from 1 on.")
+    return int(text)
+
+
+def _truth(choice: Given) -> bool:
+    if isinstance(choice.value, bool):
+        return choice.value
+    try:
+        return _TRUTH[str(choice.value).lower()]
+    except KeyError:
+        raise SettingError(f"{choice.origin} is {choice.value!r}; valid values are true and false.") from None

@@ -1,0 +1,8 @@
+"""The packaged test: `pytest --pyargs esa_pytest.suite -m smoke` guards every baseline of the matrix."""
+
+from esa_pytest.check import GuardedBaseline
+
+
+def test_baseline(esa_baseline: GuardedBaseline) -> None:
+    """The model still computes what it computed when its golden was recorded."""
+    esa_baseline.check()

@@ -1,0 +1,7 @@
+"""The baselines of this repository: every entry of `[tool.esa.matrix]` against its golden."""
+
+from esa_pytest.check import GuardedBaseline
+
+
+def test_baseline(esa_baseline: GuardedBaseline) -> None:
+    esa_baseline.check()
