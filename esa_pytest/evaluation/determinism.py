@@ -43,8 +43,7 @@ def _seeded(seed: int) -> Iterator[None]:
 def _deterministic_algorithms() -> Iterator[None]:
     backends = torch.backends
     utils: Any = torch.utils.deterministic  # a module whose attribute is a property, which no type checker sees
-    algorithms = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    mode = torch.get_deterministic_debug_mode()
     cudnn = (backends.cudnn.deterministic, backends.cudnn.benchmark)
     fill = utils.fill_uninitialized_memory
     workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
@@ -52,13 +51,14 @@ def _deterministic_algorithms() -> Iterator[None]:
     # Filling fresh memory with NaN costs a pass over every tensor and changes no result.
     utils.fill_uninitialized_memory = False
     backends.cudnn.deterministic, backends.cudnn.benchmark = True, False
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    # The same as use_deterministic_algorithms(mode=True, warn_only=True), which first imports the whole of inductor.
+    torch.set_deterministic_debug_mode("warn")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
             yield
     finally:
-        torch.use_deterministic_algorithms(mode=algorithms, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(mode)
         backends.cudnn.deterministic, backends.cudnn.benchmark = cudnn
         utils.fill_uninitialized_memory = fill
         if workspace is None:

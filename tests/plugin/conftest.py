@@ -1,0 +1,106 @@
+"""A user's project in a folder of its own: a tiny real Llama, a text, a pyproject.toml and one test."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# pytester forgets the modules that an inner run imported: what is heavy is imported out here, once.
+from esa_pytest.options import OPTIONS
+from esa_pytest.records import BitStability
+from tests.model.tiny import save_tiny
+
+TEXT = (Path(__file__).parents[2] / "esa_pytest/baselines/corpora/repeat.txt").read_text(encoding="utf-8")
+PYPROJECT = """
+[tool.esa.models.tiny]
+path = "{checkpoint}"
+bos = "{bos}"
+
+[tool.esa.corpora.mine]
+path = "mine.txt"
+
+[tool.esa.types.smoke]
+corpora = ["mine"]
+context_lengths = [32]
+scored_tokens = {{ cpu = 256, cuda = 256 }}
+
+[tool.esa.matrix]
+smoke = ["tiny"]
+"""
+TEST = """
+def test_baseline(esa_baseline):
+    esa_baseline.check()
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A user's project."""
+
+    pytester: pytest.Pytester
+    checkpoint: Path
+
+    @property
+    def golden(self) -> Path:
+        return self.pytester.path / "baselines_golden/tiny__smoke/cpu-bfloat16.json"
+
+    @property
+    def output(self) -> Path:
+        return self.pytester.path / "outputs/baselines/tiny__smoke"
+
+    def configure(self, *, bos: str = "none", more: str = "") -> None:
+        text = PYPROJECT.format(checkpoint=self.checkpoint, bos=bos)
+        self.pytester.path.joinpath("pyproject.toml").write_text(text + more, encoding="utf-8")
+
+    def write_test(self, source: str) -> None:
+        self.pytester.path.joinpath("test_it.py").write_text(source, encoding="utf-8")
+
+    def write_text(self, text: str) -> None:
+        self.pytester.path.joinpath("mine.txt").write_text(text, encoding="utf-8")
+
+    def run(self, *arguments: str) -> pytest.RunResult:
+        return self.pytester.runpytest_inprocess("-p", "no:timeout", "-W", "default", *arguments)
+
+    def run_apart(self, *arguments: str) -> pytest.RunResult:
+        return self.pytester.runpytest_subprocess("-p", "no:timeout", *arguments)
+
+    def record(self, *arguments: str) -> None:
+        result = self.run("--snapshot-update", *arguments)
+        assert result.ret == pytest.ExitCode.OK, result.stdout.str()
+
+    def manifest(self) -> dict[str, Any]:
+        content = json.loads((self.output / "manifest.json").read_text(encoding="utf-8"))
+        assert isinstance(content, dict)
+        return content
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints") / "llama"
+    save_tiny("llama", folder)
+    return folder
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    for option in OPTIONS:
+        monkeypatch.delenv(option.variable, raising=False)
+    # These tests may run in an xdist worker; the runs inside them do not.
+    for variable in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+        monkeypatch.delenv(variable)
+    made = Project(pytester=pytester, checkpoint=tiny_llama)
+    made.configure()
+    made.write_text(TEXT)
+    made.write_test(TEST)
+    return made
+
+
+@pytest.fixture
+def bits_taken_for_stable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Record without the three fresh processes, which cost seconds each and have tests of their own."""
+    stable: Callable[..., BitStability] = lambda *_, **__: BitStability(fresh_processes=3, distinct_bit_patterns=1)  # noqa: E731
+    monkeypatch.setattr("esa_pytest.check.measure_bit_stability", stable)

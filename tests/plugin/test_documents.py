@@ -1,0 +1,118 @@
+"""What a run leaves behind: manifest, summary, JUnit, lines on the terminal."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from tests.plugin.conftest import Project
+
+
+@pytest.fixture
+def recorded(project: Project, bits_taken_for_stable: None) -> Project:
+    project.record()
+    return project
+
+
+def test_the_manifest_is_complete(recorded: Project) -> None:
+    assert recorded.run().ret == pytest.ExitCode.OK
+    manifest = recorded.manifest()
+    assert manifest["outcome"] == "identical"
+    assert manifest["verdict"]["tier"] == 2
+    assert manifest["seconds"].keys() >= {"locate", "load", "prepare", "evaluate", "judge"}
+    assert manifest["environment"].keys() >= {"version.torch", "version.transformers", "cpu.model", "batch_shapes"}
+    assert manifest["identity"]["windows"]["seeds"] == [1337]
+    assert manifest["provenance"].keys() >= {"utc", "git_sha", "git_dirty", "command", "reason"}
+    assert manifest["golden_file"] == "baselines_golden/tiny__smoke/cpu-bfloat16.json"
+
+
+def test_the_summary_holds_the_metrics_and_no_nan(recorded: Project) -> None:
+    assert recorded.run().ret == pytest.ExitCode.OK
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    text = (recorded.output / "results_summary.json").read_text(encoding="utf-8")
+    summary = json.loads(text, parse_constant=refuse)
+    assert summary["metrics"]["num_scored_tokens"] == 256
+    assert summary["strata"]["text"]["num_scored_tokens"] == 256
+
+
+def test_junit_carries_the_outcome_as_properties(recorded: Project) -> None:
+    report = recorded.pytester.path / "junit.xml"
+    assert recorded.run(f"--junit-xml={report}").ret == pytest.ExitCode.OK
+    properties = {
+        element.get("name"): element.get("value")
+        for element in ElementTree.parse(report).iter("property")  # noqa: S314  (our own file)
+    }
+    assert properties["esa_outcome"] == "identical"
+    assert properties["esa_tier"] == "2"
+    assert float(properties["esa_mean_nll"] or "nan") > 0
+
+
+def test_a_pass_says_what_it_would_have_caught(recorded: Project) -> None:
+    recorded.run().stdout.fnmatch_lines(
+        [
+            "esa: cpu (*) · torch * · transformers * · golden of ????-??-??, same environment",
+            "test_it.py::test_baseline[[]tiny-smoke]",
+            "  identical      256 of 256 token NLLs bit-equal   loss *  ppl *  acc *%",
+            "  throughput     * tok/s, * of the golden's efficiency; peak rss * GiB",
+            "  strata         text * (256)",
+            "  would have caught: any changed bit",
+            "esa: judged 1 of 1",
+        ]
+    )
+
+
+def test_other_bits_in_another_environment_are_judged_by_the_metrics(
+    recorded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded.write_test(
+        "import torch\n"
+        "def test_baseline(esa_baseline, esa_model):\n"
+        "    with torch.no_grad():\n"
+        "        esa_model.model.norm.weight[0] *= 1.01\n"
+        "    esa_baseline.check()\n"
+    )
+    monkeypatch.setenv("MKL_CBWR_NOTE", "another environment")
+    result = recorded.run()
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(
+        [
+            "  within-noise   * of 256 token NLLs have other bits in an environment that differs in 1 item, and every "
+            "metric is within its tolerance   loss *",
+            "    env.MKL_CBWR_NOTE  (none) -> another environment",
+            "  bits           * of 256 tokens changed · *",
+            "  would have caught: a loss shift of 0.1% (provisional)",
+        ]
+    )
+
+
+def test_a_degenerate_corpus_is_told_with_its_number(project: Project, bits_taken_for_stable: None) -> None:
+    project.write_text("To be or not to be, that is what is asked. " * 30)
+    result = project.run("--snapshot-update")
+    result.stdout.fnmatch_lines(
+        [
+            "  note: The corpus 'mine' is degenerate: 9?.?% of its 8-grams are repetitions (running text: under 2 %), so "
+            "its loss says little about the model."
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "The corpus 'mine' holds no text: *mine.txt has 0 bytes; give a file with text."),
+        (
+            "short",
+            "The corpus 'mine' is too short: its 7 tokens give 0 windows of 32 tokens and the baseline scores 8; *",
+        ),
+    ],
+    ids=["empty", "short"],
+)
+def test_a_text_that_cannot_be_scored_is_told(recorded: Project, text: str, sentence: str) -> None:
+    recorded.write_text(text)
+    result = recorded.run()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([f"esa: tiny-smoke could not be judged. {sentence}"])
+    result.stdout.no_fnmatch_line("*Traceback*")

@@ -1,0 +1,137 @@
+"""Other plugins, present, absent or told to skip, never take a verdict away."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.plugin.conftest import Project
+
+JUDGED = ["  identical      256 of 256 token NLLs bit-equal*", "esa: judged 1 of 1"]
+LIGHT = """
+import sys
+import esa_pytest.plugin
+heavy = {"torch", "transformers", "numpy", "pydantic", "syrupy.assertion"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+@pytest.fixture
+def recorded(project: Project, bits_taken_for_stable: None) -> Project:
+    project.record()
+    return project
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-p", "no:benchmark"),
+        ("--benchmark-skip",),
+        ("--benchmark-only",),
+        ("--benchmark-disable",),
+        ("-p", "no:xdist"),
+        ("-p", "no:cacheprovider"),
+        ("-p", "no:randomly"),
+        ("--strict-markers",),
+        ("-W", "error"),
+    ],
+    ids=" ".join,
+)
+def test_no_option_of_another_plugin_removes_the_verdict(recorded: Project, arguments: tuple[str, ...]) -> None:
+    result = recorded.run(*arguments)
+    assert result.ret == pytest.ExitCode.OK, result.stdout.str()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(JUDGED)
+
+
+@pytest.mark.parametrize("arguments", [("-p", "no:benchmark"), ("--benchmark-only",)], ids=" ".join)
+def test_a_drift_still_fails_under_them(recorded: Project, arguments: tuple[str, ...]) -> None:
+    recorded.write_text("Another text, as long. " * 60)
+    assert recorded.run(*arguments).ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_workers_judge_and_the_controller_counts(recorded: Project) -> None:
+    result = recorded.run_apart("-n", "2")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(
+        [
+            *JUDGED[:1],
+            "esa: warning: without --dist loadgroup several workers load the same model; add it to -n",
+            JUDGED[1],
+        ]
+    )
+    grouped = recorded.run_apart("-n", "2", "--dist", "loadgroup")
+    assert grouped.ret == pytest.ExitCode.OK
+    grouped.stdout.no_fnmatch_line("esa: warning*")
+    assert recorded.manifest()["resources"]["throughput_tokens_per_second"] > 0
+
+
+def test_workers_that_judge_nothing_are_not_green(recorded: Project) -> None:
+    recorded.write_test("import pytest\ndef test_baseline(esa_baseline):\n    pytest.skip('not today')\n")
+    result = recorded.run_apart("-n", "2", "--dist", "loadgroup")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["esa: judged 0 of 1"])
+
+
+def test_without_syrupy_it_is_a_usage_error(recorded: Project) -> None:
+    result = recorded.run("-p", "no:syrupy")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: esa-pytest keeps its goldens through syrupy, which -p no:syrupy switches off; leave that option out."]
+    )
+
+
+def test_deselected_baselines_are_no_failure(recorded: Project) -> None:
+    recorded.write_test("def test_baseline(esa_baseline):\n    esa_baseline.check()\n\ndef test_other():\n    pass\n")
+    result = recorded.run("-k", "other")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.no_fnmatch_line("esa: *")
+
+
+def test_collecting_alone_is_no_failure(recorded: Project) -> None:
+    assert recorded.run("--collect-only").ret == pytest.ExitCode.OK
+
+
+def test_the_benchmark_keeps_throughput_efficiency_and_memory(recorded: Project) -> None:
+    import json
+
+    report = recorded.pytester.path / "benchmark.json"
+    assert recorded.run("--benchmark-json", str(report), "--esa-rounds", "3").ret == pytest.ExitCode.OK
+    (benchmark,) = json.loads(report.read_text(encoding="utf-8"))["benchmarks"]
+    assert benchmark["stats"]["rounds"] == 3
+    assert benchmark["extra_info"].keys() >= {"throughput_tokens_per_second", "efficiency", "peak_rss_bytes"}
+    assert recorded.manifest()["resources"]["rounds"] == 3
+
+
+def test_rounds_are_repeated_without_a_benchmark_too(recorded: Project) -> None:
+    assert recorded.run("-p", "no:benchmark", "--esa-rounds", "3").ret == pytest.ExitCode.OK
+    assert recorded.manifest()["resources"]["rounds"] == 3
+
+
+def test_importing_the_plugin_loads_nothing_heavy() -> None:
+    subprocess.run([sys.executable, "-c", LIGHT], check=True)
+
+
+def test_an_installed_and_unused_plugin_loads_no_torch(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it():\n    pass\n")
+    pytester.makeconftest(
+        "import sys\n"
+        "def pytest_unconfigure():\n"
+        "    assert not {'torch', 'transformers', 'pydantic'} & set(sys.modules)\n"
+        "    print('nothing heavy')\n"
+    )
+    for arguments in (["--collect-only"], []):
+        result = pytester.runpytest_subprocess("-s", *arguments)
+        assert result.ret == pytest.ExitCode.OK
+        result.stdout.fnmatch_lines(["*nothing heavy*"])
+        result.stdout.no_fnmatch_line("*esa:*")
+
+
+def test_the_packaged_suite_runs_in_an_empty_folder(pytester: pytest.Pytester) -> None:
+    missing = pytester.runpytest_subprocess("-p", "no:timeout", "--pyargs", "esa_pytest.suite", "-m", "smoke")
+    assert missing.ret == pytest.ExitCode.TESTS_FAILED
+    missing.stdout.fnmatch_lines(
+        ["*record one with: pytest --pyargs 'esa_pytest.suite::test_baseline[[]smollm2-135m-smoke]' --snapshot-update"]
+    )
+    assert not Path(pytester.path / "baselines_golden").exists()

@@ -1,0 +1,144 @@
+"""A bad setting ends the run before anything loads, and lists what is valid."""
+
+import pytest
+
+from tests.plugin.conftest import Project
+
+USAGE = pytest.ExitCode.USAGE_ERROR
+
+
+def add(project: Project, old: str, new: str) -> None:
+    path = project.pytester.path / "pyproject.toml"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def refused(project: Project, sentence: str, *arguments: str) -> None:
+    result = project.run(*arguments)
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines([f"ERROR: {sentence}"])
+
+
+def test_a_wrong_model_name_lists_the_valid_ones(project: Project) -> None:
+    add(project, 'smoke = ["tiny"]', 'smoke = ["tinny"]')
+    refused(
+        project,
+        "[[]tool.esa.matrix] names the model 'tinny'; valid models are smollm2-135m, tiny. "
+        "Add your own as [[]tool.esa.models.tinny].",
+    )
+
+
+def test_a_wrong_baseline_type_lists_the_valid_ones(project: Project) -> None:
+    add(project, 'smoke = ["tiny"]', 'smok = ["tiny"]')
+    refused(project, "[[]tool.esa.matrix] names the baseline type 'smok'; valid types are smoke, standard.")
+
+
+def test_a_matrix_entry_that_is_no_list_is_told(project: Project) -> None:
+    add(project, 'smoke = ["tiny"]', 'smoke = "tiny"')
+    refused(
+        project, "[[]tool.esa.matrix] smoke is 'tiny'; it takes a list of model names, as smoke = [[]\"smollm2-135m\"]."
+    )
+
+
+def test_an_empty_matrix_is_told(project: Project) -> None:
+    add(project, 'smoke = ["tiny"]', "smoke = []")
+    refused(project, "[[]tool.esa.matrix] is {'smoke': [[][]]} and names no baseline; *")
+
+
+def test_an_unknown_key_lists_the_valid_ones(project: Project) -> None:
+    add(project, "[tool.esa.matrix]", '[tool.esa]\ngolden_folder = "x"\n[tool.esa.matrix]')
+    refused(
+        project,
+        "[[]tool.esa] has the unknown key 'golden_folder'; valid keys are allow_unjudged, corpora, device, golden_dir, "
+        "matrix, models, output_dir, reason, rounds, types.",
+    )
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "x" * 81])
+def test_a_model_name_that_could_leave_its_folder_is_refused(project: Project, name: str) -> None:
+    add(project, "[tool.esa.models.tiny]", f'[tool.esa.models."{name}"]')
+    refused(project, "[[]tool.esa] is not valid: models.*")
+
+
+def test_a_hub_model_without_a_pinned_revision_is_refused(project: Project) -> None:
+    add(project, "[tool.esa.corpora", '[tool.esa.models.hub]\nrepo = "org/name"\nrevision = "main"\n[tool.esa.corpora')
+    refused(project, "[[]tool.esa] is not valid: models.hub.hub.revision: String should match pattern *(seen: 'main').")
+
+
+def test_a_type_that_names_an_unknown_corpus_is_told(project: Project) -> None:
+    add(project, 'corpora = ["mine"]', 'corpora = ["yours"]')
+    refused(project, "[[]tool.esa] is not valid: *type 'smoke' names the corpus 'yours'; known are *")
+
+
+def test_a_broken_pyproject_is_told(project: Project) -> None:
+    add(project, "[tool.esa.matrix]", "[tool.esa.matrix")
+    assert project.run("-c", "/dev/null", "--rootdir", str(project.pytester.path)).ret == USAGE
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "CPU", "cpu:0"])
+def test_a_wrong_device_lists_the_valid_ones(project: Project, device: str) -> None:
+    refused(project, f"--esa-device is '{device}'; valid devices are auto, cpu, cuda, cuda:N.", "--esa-device", device)
+
+
+@pytest.mark.parametrize("rounds", ["0", "-1", "two", "1.5"])
+def test_wrong_rounds_are_told(project: Project, rounds: str) -> None:
+    refused(project, f"--esa-rounds is '{rounds}'; it takes a whole number from 1 on.", f"--esa-rounds={rounds}")
+
+
+def test_a_wrong_ini_value_names_its_key(project: Project) -> None:
+    sentence = "the ini key esa_allow_unjudged is 'perhaps'; valid values are true and false."
+    refused(project, sentence, "-o", "esa_allow_unjudged=perhaps")
+
+
+def test_a_wrong_variable_is_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESA_DEVICE", "tpu")
+    refused(project, "the variable ESA_DEVICE is 'tpu'; valid devices are auto, cpu, cuda, cuda:N.")
+
+
+def test_the_command_line_beats_the_variable_beats_the_ini_key_beats_the_table(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(project, "[tool.esa.matrix]", '[tool.esa]\ndevice = "from-table"\n[tool.esa.matrix]')
+    refused(project, "[[]tool.esa] device is 'from-table'; *")
+    refused(project, "the ini key esa_device is 'from-ini'; *", "-o", "esa_device=from-ini")
+    monkeypatch.setenv("ESA_DEVICE", "from-variable")
+    refused(project, "the variable ESA_DEVICE is 'from-variable'; *", "-o", "esa_device=from-ini")
+    refused(project, "--esa-device is 'from-cli'; *", "-o", "esa_device=from-ini", "--esa-device", "from-cli")
+
+
+def test_a_missing_gpu_is_told_without_a_traceback(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = project.run("--esa-device", "cuda:3")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        ["*The device cuda:3 is not there: torch * sees 0 CUDA devices; use --esa-device cpu, *"]
+    )
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_the_options_stand_in_a_group_of_their_own(project: Project) -> None:
+    result = project.run("--help")
+    result.stdout.fnmatch_lines(["language-model baselines (esa-pytest):", "*--esa-device=DEVICE*"])
+
+
+def test_fixtures_and_markers_are_documented(project: Project) -> None:
+    fixtures = project.run("--fixtures")
+    for name in ("esa_baseline", "esa_model", "esa_tokenizer", "esa_device"):
+        fixtures.stdout.fnmatch_lines([f"{name} -- *", "    *"])
+    fixtures.stdout.no_fnmatch_line("*no docstring available*esa_*")
+    project.run("--markers").stdout.fnmatch_lines(["@pytest.mark.smoke: *", "@pytest.mark.standard: *"])
+
+
+def test_ids_and_marks_come_from_the_matrix(project: Project) -> None:
+    add(project, 'smoke = ["tiny"]', 'standard = ["tiny"]\nsmoke = ["smollm2-135m", "tiny"]')
+    every = project.run("--collect-only", "-q")
+    every.stdout.fnmatch_lines(
+        [
+            "test_it.py::test_baseline[[]tiny-standard*]",
+            "test_it.py::test_baseline[[]tiny-smoke*]",
+            "test_it.py::test_baseline[[]smollm2-135m-smoke*]",
+        ]
+    )
+    assert every.ret == pytest.ExitCode.OK
+    project.run("--collect-only", "-q", "-m", "smoke").stdout.fnmatch_lines(["2/3 tests collected (1 deselected)*"])
