@@ -8,12 +8,6 @@ import pytest
 from tests.plugin.conftest import Project
 
 
-@pytest.fixture
-def recorded(project: Project, bits_taken_for_stable: None) -> Project:
-    project.record()
-    return project
-
-
 def test_the_manifest_is_complete(recorded: Project) -> None:
     assert recorded.run().ret == pytest.ExitCode.OK
     manifest = recorded.manifest()
@@ -79,8 +73,10 @@ def test_other_bits_in_another_environment_are_judged_by_the_metrics(
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(
         [
-            "  within-noise   * of 256 token NLLs have other bits in an environment that differs in 1 item, and every "
-            "metric is within its tolerance   loss *",
+            (
+                "  within-noise   * of 256 token NLLs have other bits in an environment that differs in 1 item, and every "
+                "metric is within its tolerance   loss *"
+            ),
             "    env.MKL_CBWR_NOTE  (none) -> another environment",
             "  bits           * of 256 tokens changed · *",
             "  would have caught: a loss shift of 0.1% (provisional)",
@@ -93,8 +89,10 @@ def test_a_degenerate_corpus_is_told_with_its_number(project: Project, bits_take
     result = project.run("--snapshot-update")
     result.stdout.fnmatch_lines(
         [
-            "  note: The corpus 'mine' is degenerate: 9?.?% of its 8-grams are repetitions (running text: under 2 %), so "
-            "its loss says little about the model."
+            (
+                "  note: The corpus 'mine' is degenerate: 9?.?% of its 8-grams are repetitions (running text: under 2 %), "
+                "so its loss says little about the model."
+            )
         ]
     )
 

@@ -17,12 +17,6 @@ def test_baseline(esa_baseline, esa_model):
 """
 
 
-@pytest.fixture
-def recorded(project: Project, bits_taken_for_stable: None) -> Project:
-    project.record()
-    return project
-
-
 def test_one_zeroed_weight_is_unexplained_bits(recorded: Project) -> None:
     recorded.write_test(PERTURBED.format(perturbation="esa_model.model.layers[1].mlp.down_proj.weight[3, 5] = 0.0"))
     result = recorded.run()
@@ -30,8 +24,10 @@ def test_one_zeroed_weight_is_unexplained_bits(recorded: Project) -> None:
     result.stdout.fnmatch_lines(
         [
             "esa: tiny-smoke is unexplained-bits, decided by tier 2 (exact):",
-            "  * of 256 token NLLs have other bits, the environment is the golden's, and 3 fresh processes gave equal "
-            "bits when it was recorded: an unrestored perturbation, a flag that is not listed, or bad memory.",
+            (
+                "  * of 256 token NLLs have other bits, the environment is the golden's, and 3 fresh processes gave equal "
+                "bits when it was recorded: an unrestored perturbation, a flag that is not listed, or bad memory."
+            ),
             "  metric * golden * measured * drift * allowed",
             "  loss *",
             "  bits * tokens changed *",
@@ -100,8 +96,10 @@ def test_a_double_bos_is_refused(recorded: Project) -> None:
     assert result.ret == FAILED
     result.stdout.fnmatch_lines(
         [
-            "esa: tiny-smoke could not be judged. The corpus 'mine' would give a double BOS: token * stands at 0 of its "
-            'tokens and the BOS policy "window" puts another in front; remove it from the text, or set bos = "none".'
+            (
+                "* The corpus 'mine' would give a double BOS: token * stands at 0 of its "
+                'tokens and the BOS policy "window" puts another in front; remove it from the text, or set bos = "none".'
+            )
         ]
     )
 
@@ -163,7 +161,7 @@ def test_a_metric_on_one_side_only_is_changed_inputs(recorded: Project, monkeypa
     )
 
 
-def test_changed_weights_on_disk_are_changed_inputs(recorded: Project, tmp_path: "pytest.TempPathFactory") -> None:
+def test_changed_weights_on_disk_are_changed_inputs(recorded: Project) -> None:
     from tests.model.tiny import save_tiny
 
     other = recorded.pytester.path / "other"

@@ -72,9 +72,7 @@ class TestUpdates:
         project.record()
         assert project.run().ret == pytest.ExitCode.OK
 
-    def test_an_update_leaves_other_devices_and_unselected_baselines_untouched(
-        self, project: Project, tmp_path: Path
-    ) -> None:
+    def test_an_update_leaves_other_devices_and_unselected_baselines_untouched(self, project: Project) -> None:
         project.record()
         other_device = project.golden.with_name("cuda-sm90-bfloat16.json")
         other_device.write_bytes(project.golden.read_bytes())

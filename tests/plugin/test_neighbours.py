@@ -17,12 +17,6 @@ assert not heavy, heavy
 """
 
 
-@pytest.fixture
-def recorded(project: Project, bits_taken_for_stable: None) -> Project:
-    project.record()
-    return project
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
