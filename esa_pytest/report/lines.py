@@ -33,7 +33,7 @@ def passed_lines(verdict: Verdict, measured: Record, golden: Record, strata: Map
     """What is shown of a baseline that passed."""
     assert measured.metrics is not None  # noqa: S101  (a pass is finite)
     return [
-        _labelled(verdict.outcome, f"{verdict.reason}   {quoted(measured.metrics)}"),
+        _labelled(verdict.outcome, f"{_decided(verdict)}{verdict.reason}   {quoted(measured.metrics)}"),
         *(_environment_block(verdict.environment) if verdict.environment else []),
         *([_labelled("bits", bits_line(verdict.bits))] if verdict.bits and verdict.bits.num_changed else []),
         _labelled("throughput", throughput_line(measured, golden)),
@@ -45,7 +45,7 @@ def passed_lines(verdict: Verdict, measured: Record, golden: Record, strata: Map
 def failed_lines(verdict: Verdict, measured: Record, golden: Record | None, *, path: str, command: str) -> list[str]:
     """What is shown of a baseline that failed: the cause, the table, the environment, the remedy."""
     lines = [
-        f"esa: {measured.baseline} is {verdict.outcome}, decided by tier {verdict.tier} ({verdict.tier.name.lower()}):",
+        f"esa: {measured.baseline} is {verdict.outcome}, {_decided(verdict).strip()}",
         f"{_INDENT}{verdict.reason}.",
         "",
     ]
@@ -76,6 +76,13 @@ def recorded_lines(measured: Record, *, path: str, strata: Mapping[str, Metrics]
         _labelled("throughput", throughput_line(measured, None)),
         _labelled("strata", strata_line(strata)),
     ]
+
+
+def _decided(verdict: Verdict) -> str:
+    """Which tier decided; equal bits say it themselves."""
+    if verdict.outcome is Outcome.IDENTICAL:
+        return ""
+    return f"decided by tier {verdict.tier} ({verdict.tier.name.lower()}): "
 
 
 def quoted(metrics: Metrics) -> str:
@@ -181,7 +188,7 @@ def _remedy(outcome: Outcome, command: str) -> list[str]:
 
 def failed_line(verdict: Verdict) -> str:
     """A failure in one line, for the end of the output; the whole of it stands among pytest's failures."""
-    return _labelled(verdict.outcome, f"decided by tier {verdict.tier} ({verdict.tier.name.lower()}): {verdict.reason}")
+    return _labelled(verdict.outcome, f"{_decided(verdict)}{verdict.reason}")
 
 
 def properties(outcome: str, verdict: Verdict | None, measured: Record) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 # pytester forgets the modules that an inner run imported: what is heavy is imported out here, once.
+import esa_pytest.check  # noqa: F401
 from esa_pytest.options import OPTIONS
 from esa_pytest.records import BitStability
 from tests.model.tiny import save_tiny

@@ -74,8 +74,8 @@ def test_other_bits_in_another_environment_are_judged_by_the_metrics(
     result.stdout.fnmatch_lines(
         [
             (
-                "  within-noise   * of 256 token NLLs have other bits in an environment that differs in 1 item, and every "
-                "metric is within its tolerance   loss *"
+                "  within-noise   decided by tier 5 (aggregate): * of 256 token NLLs have other bits in an environment "
+                "that differs in 1 item, and every metric is within its tolerance   loss *"
             ),
             "    env.MKL_CBWR_NOTE  (none) -> another environment",
             "  bits           * of 256 tokens changed · *",
@@ -90,8 +90,8 @@ def test_a_degenerate_corpus_is_told_with_its_number(project: Project, bits_take
     result.stdout.fnmatch_lines(
         [
             (
-                "  note: The corpus 'mine' is degenerate: 9?.?% of its 8-grams are repetitions (running text: under 2 %), "
-                "so its loss says little about the model."
+                "  note: The corpus 'mine' is degenerate: 9?.?% of its 8-grams are repetitions (running text: "
+                "under 2 %), so its loss says little about the model."
             )
         ]
     )

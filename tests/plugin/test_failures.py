@@ -25,8 +25,8 @@ def test_one_zeroed_weight_is_unexplained_bits(recorded: Project) -> None:
         [
             "esa: tiny-smoke is unexplained-bits, decided by tier 2 (exact):",
             (
-                "  * of 256 token NLLs have other bits, the environment is the golden's, and 3 fresh processes gave equal "
-                "bits when it was recorded: an unrestored perturbation, a flag that is not listed, or bad memory."
+                "  * of 256 token NLLs have other bits, the environment is the golden's, and 3 fresh processes gave "
+                "equal bits when it was recorded: an unrestored perturbation, a flag that is not listed, or bad memory."
             ),
             "  metric * golden * measured * drift * allowed",
             "  loss *",
@@ -97,8 +97,9 @@ def test_a_double_bos_is_refused(recorded: Project) -> None:
     result.stdout.fnmatch_lines(
         [
             (
-                "* The corpus 'mine' would give a double BOS: token * stands at 0 of its "
-                'tokens and the BOS policy "window" puts another in front; remove it from the text, or set bos = "none".'
+                "* The corpus 'mine' would give a double BOS: token * stands at 0 of "
+                'its tokens and the BOS policy "window" puts another in front; remove it from the text, or set '
+                'bos = "none".'
             )
         ]
     )
