@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from esa_pytest.errors import SettingError
 
@@ -13,7 +13,16 @@ from esa_pytest.errors import SettingError
 NAME_PATTERN = r"^[A-Za-z0-9@](?:[A-Za-z0-9@._-]*[A-Za-z0-9])?$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80)]
+
+def _without_double_underscore(name: str) -> str:
+    # <model>__<type> names a folder: a__b with c and a with b__c would share one.
+    if "__" in name:
+        msg = "a name holds no double underscore"
+        raise ValueError(msg)
+    return name
+
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80), AfterValidator(_without_double_underscore)]
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 PositiveInt = Annotated[int, Field(gt=0)]
 DeviceType = Literal["cpu", "cuda"]

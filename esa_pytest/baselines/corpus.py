@@ -115,9 +115,17 @@ def _parquet_rows(name: str, path: Path) -> Iterator[Document]:
 
 
 def _labelled(name: str, where: str, row: Any) -> Document:
+    if isinstance(row, dict) and isinstance(row.get("text"), str) and _has_lone_surrogate(row["text"]):
+        raise CorpusError(
+            f"The corpus {name!r} has half of a surrogate pair on {where}, which is no character; mend the escape."
+        )
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise CorpusError(
             f'The corpus {name!r} has no text on {where}; each entry is {{"text": "...", "stratum": "..."}}, '
             f"the stratum optional."
         )
     return Document(stratum=str(row.get("stratum") or UNLABELLED), text=row["text"])
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

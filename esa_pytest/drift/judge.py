@@ -51,7 +51,7 @@ def non_finite_verdict(measured: Record) -> Verdict:
     return Verdict(
         outcome=Outcome.NON_FINITE,
         tier=Tier.FINITE,
-        reason=describe_non_finite(measured.non_finite or NonFinite(what="a metric")),
+        reason=describe_non_finite(measured.non_finite or NonFinite(what="metric")),
     )
 
 

@@ -1,5 +1,7 @@
 """The user's cache folder: files and folders appear in it whole or not at all."""
 
+import glob
+import hashlib
 import os
 import secrets
 import shutil
@@ -24,8 +26,8 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the machine-wide lock of a path; the lock files live in the cache, never beside the path."""
     locks = cache_root() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
-    name = str(path.resolve()).strip(os.sep).replace(os.sep, "+")
-    with FileLock(locks / f"{name[-200:]}.lock"):
+    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
+    with FileLock(locks / f"{name}.lock"):
         yield
 
 
@@ -45,9 +47,9 @@ def build_folder(target: Path, build: Callable[[Path], None]) -> Path:
         if target.is_dir():
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in target.parent.glob(f"{PARTIAL}{target.name}-*"):
+        for leftover in _partials(target):
             shutil.rmtree(leftover, ignore_errors=True)
-        partial = target.parent / f"{PARTIAL}{target.name}-{secrets.token_hex(4)}"
+        partial = _new_partial(target)
         partial.mkdir()
         try:
             build(partial)
@@ -60,7 +62,7 @@ def build_folder(target: Path, build: Callable[[Path], None]) -> Path:
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file with new content that is on the disk before it takes the name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{PARTIAL}{path.name}-{secrets.token_hex(4)}")
+    partial = _new_partial(path)
     try:
         with partial.open("wb") as file:
             file.write(data)
@@ -73,5 +75,14 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def remove_partials(path: Path) -> None:
     """Remove what killed writers of a file left beside it; the caller holds the lock of the file."""
-    for leftover in path.parent.glob(f"{PARTIAL}{path.name}-*"):
+    for leftover in _partials(path):
         leftover.unlink(missing_ok=True)
+
+
+def _new_partial(target: Path) -> Path:
+    return target.with_name(f"{PARTIAL}{target.name}-{secrets.token_hex(4)}")
+
+
+def _partials(target: Path) -> list[Path]:
+    """Every partial of a target, and of no other whose name only begins alike."""
+    return list(target.parent.glob(f"{PARTIAL}{glob.escape(target.name)}-{'[0-9a-f]' * 8}"))

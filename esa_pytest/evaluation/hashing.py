@@ -44,7 +44,8 @@ def tokenizer_sha256(folder: Path) -> str:
             f"There is no tokenizer in {folder}; one of {', '.join(TOKENIZER_FILES)} is needed, "
             f"as tokenizer.save_pretrained writes it."
         )
-    return _once_per_state(files[:1] if files[0].suffix == ".json" else files, _hash_texts)
+    # tokenizer.json says everything by itself; the older files only together.
+    return _once_per_state(files[:1] if files[0].name == "tokenizer.json" else files, _hash_texts)
 
 
 def _hash_tensors(files: Sequence[Path]) -> str:
@@ -68,8 +69,8 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
         try:
             header = json.loads(file.read(length) if length < size else b"")
             header.pop("__metadata__", None)
-            end = max(entry["data_offsets"][1] for entry in header.values())
-        except (ValueError, KeyError, TypeError, AttributeError):
+            end = max(_end_of(entry) for entry in header.values())
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise CheckpointError(f"{path} is no safetensors file, or its header is damaged; fetch it anew.") from None
     if 8 + length + end != size:
         raise CheckpointError(
@@ -78,12 +79,23 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
     return dict(header)
 
 
+def _end_of(entry: dict[str, Any]) -> int:
+    """Where a tensor's bytes end; raises whatever a malformed entry leads to."""
+    begin, end = entry["data_offsets"]
+    if not (isinstance(entry["dtype"], str) and isinstance(entry["shape"], list) and 0 <= begin <= end):
+        raise ValueError(entry)
+    return int(end)
+
+
 def _hash_texts(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
         data = path.read_bytes()
         if path.suffix == ".json":
-            data = json.dumps(json.loads(data), sort_keys=True, ensure_ascii=False).encode()
+            try:
+                data = json.dumps(json.loads(data), sort_keys=True, ensure_ascii=False).encode()
+            except (ValueError, RecursionError):
+                raise CheckpointError(f"{path} is no JSON, or is damaged; fetch it anew.") from None
         digest.update(path.name.encode() + b"\0" + data)
     return digest.hexdigest()
 

@@ -10,6 +10,8 @@ from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import REMEDY, join_pair, split_pair, unpack
 from esa_pytest.records import Record
 
+_READ_TRIES = 3
+
 
 def read_packed(location: GoldenLocation) -> bytes | None:
     """The pair of files as one byte string, or None where there is no golden.
@@ -17,10 +19,14 @@ def read_packed(location: GoldenLocation) -> bytes | None:
     Raises:
         GoldenError: the JSON is there and its arrays are not.
     """
-    text, npz, pending = (_content(path) for path in (location.json, location.npz, _pending(location.json)))
-    if npz is not None and pending is not None and _names(pending, npz):
-        # A writer was killed between its two renames; the arrays are already those of the pending JSON.
-        return join_pair(pending, npz)
+    for _ in range(_READ_TRIES):
+        text, npz, pending = (_content(path) for path in (location.json, location.npz, _pending(location.json)))
+        if npz is not None and pending is not None and _names(pending, npz):
+            # A writer was killed between its two renames; the arrays are already those of the pending JSON.
+            return join_pair(pending, npz)
+        if text is None or npz is None or _names(text, npz):
+            break
+        # A whole write may have happened between two of these reads: look again before anyone is blamed.
     if text is None:
         return None
     if npz is None:
@@ -72,5 +78,5 @@ def _names(text: bytes, npz: bytes) -> bool:
     """Whether a JSON is tied to these arrays."""
     try:
         return bool(json.loads(text)["arrays"]["sha256"] == hashlib.sha256(npz).hexdigest())
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False

@@ -32,7 +32,7 @@ class GoldenLocation:
 
     def other_devices(self) -> tuple[str, ...]:
         """The device classes for which this baseline has a golden, this one aside."""
-        names = sorted(path.stem for path in self.json.parent.glob(f"*-{self.dtype}.json"))
+        names = sorted(path.stem for path in self.json.parent.glob(f"[!.]*-{self.dtype}.json"))
         return tuple(name.removesuffix(f"-{self.dtype}") for name in names if name != self.json.stem)
 
 

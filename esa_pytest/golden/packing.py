@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -44,9 +45,9 @@ def pack(record: Record, *, npz_name: str) -> bytes:
         "resources": dict(record.resources),
         "provenance": dict(record.provenance),
     }
-    sealed = schema.canonical({part: content[part] for part in schema.JUDGED_PARTS})
-    npz = pack_arrays(record.scores, sealed)
-    content["arrays"] = {"file": npz_name, "sha256": hashlib.sha256(npz).hexdigest()}
+    content["arrays"] = {"file": npz_name}
+    npz = pack_arrays(record.scores, schema.canonical(_sealed_part(content)))
+    content["arrays"]["sha256"] = hashlib.sha256(npz).hexdigest()
     content["judged_sha256"] = schema.judged_sha256(content)
     text = json.dumps(content, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     return join_pair(text.encode(), npz)
@@ -63,11 +64,14 @@ def unpack(data: bytes, *, name: str) -> Record:
         GoldenError: a part is missing, malformed, of another schema, edited by hand, or not finite.
     """
     text, npz = split_pair(data)
-    content = _validated(_parsed(text, name=name), name=name)
-    parts = json.loads(text)
-    scores, sealed = _sealed_arrays(content, npz, name=name)
-    _refuse_edits(parts, sealed, name=name)
-    _refuse_contradictions(content, scores, name=name)
+    try:
+        parts = _parsed(text, name=name)
+        content = _validated(parts, name=name)
+        scores, sealed = _sealed_arrays(content, npz, name=name)
+        _refuse_edits(parts, sealed, name=name)
+        _refuse_contradictions(content, scores, name=name)
+    except RecursionError:
+        raise GoldenError(f"The golden {name} is nested too deeply to be read; {REMEDY}.") from None
     metrics = content.metrics
     return Record(
         baseline=content.baseline,
@@ -102,9 +106,6 @@ def split_pair(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _parsed(text: bytes, *, name: str) -> dict[str, Any]:
-    def refuse_constant(constant: str) -> None:
-        raise GoldenError(f"The golden {name} holds {constant}, which is no number; {REMEDY}.")
-
     def refuse_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
@@ -114,12 +115,23 @@ def _parsed(text: bytes, *, name: str) -> dict[str, Any]:
         return found
 
     try:
-        content = json.loads(text, parse_constant=refuse_constant, object_pairs_hook=refuse_doubles)
+        content = json.loads(text, object_pairs_hook=refuse_doubles)
     except (ValueError, RecursionError) as error:
         raise GoldenError(f"The golden {name} is no JSON, it may be cut short ({error}); {REMEDY}.") from None
     if not isinstance(content, dict):
         raise GoldenError(f"The golden {name} is no JSON object but a {type(content).__name__}; {REMEDY}.")
+    for field, value in schema.leaves(content):
+        if not _is_finite(value):
+            raise GoldenError(f"The golden {name} is not finite in its field {field}; {REMEDY}.")
     return content
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_is_finite(item) for item in value)
+    if isinstance(value, Mapping):
+        return all(_is_finite(item) for item in value.values())
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _validated(content: dict[str, Any], *, name: str) -> schema.GoldenFile:
@@ -149,21 +161,24 @@ def _sealed_arrays(content: schema.GoldenFile, npz: bytes, *, name: str) -> tupl
 
 def _refuse_edits(content: Mapping[str, Any], sealed: bytes, *, name: str) -> None:
     """Compare every judged field with the copy sealed in the arrays, then the seal itself."""
-    written = dict(schema.leaves({part: content[part] for part in schema.JUDGED_PARTS}))
-    recorded = dict(schema.leaves(json.loads(sealed)))
-    for field in sorted(written.keys() | recorded.keys()):
-        if field not in written or field not in recorded or not _same(written[field], recorded[field]):
-            raise GoldenError(
-                f"The golden {name} was edited by hand in its field {field}: it says "
-                f"{written.get(field, 'nothing')!r}, recorded was {recorded.get(field, 'nothing')!r}; {REMEDY}."
-            )
+    try:
+        recorded = json.loads(sealed)
+        edited = next(schema.differing_leaves(recorded, _sealed_part(content)), None)
+    except (ValueError, AttributeError):
+        raise GoldenError(f"The golden {name} is damaged: its arrays hold no sealed copy; {REMEDY}.") from None
+    if edited is not None:
+        field, before, now = edited
+        raise GoldenError(
+            f"The golden {name} was edited by hand in its field {field}: it says {now!r}, recorded was {before!r}; "
+            f"{REMEDY}."
+        )
     if schema.judged_sha256(content) != content["judged_sha256"]:
         raise GoldenError(f"The golden {name} was edited by hand: its field judged_sha256 does not fit; {REMEDY}.")
 
 
-def _same(written: Any, recorded: Any) -> bool:
-    # 1 == 1.0 == True in Python; in a golden they are different edits.
-    return schema.canonical(written) == schema.canonical(recorded)
+def _sealed_part(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What travels inside the arrays: the judged parts, and the name of the file that holds them."""
+    return {part: content[part] for part in schema.JUDGED_PARTS} | {"arrays": {"file": content["arrays"]["file"]}}
 
 
 def _refuse_contradictions(content: schema.GoldenFile, scores: TokenScores, *, name: str) -> None:

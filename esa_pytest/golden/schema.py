@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -79,7 +80,7 @@ JUDGED_PARTS = (
 
 def canonical(value: Any) -> bytes:
     """JSON that is the same for the same content: sorted keys, no spaces, exact floats, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def judged_sha256(content: Mapping[str, Any]) -> str:
@@ -89,12 +90,35 @@ def judged_sha256(content: Mapping[str, Any]) -> str:
 
 
 def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested mappings by its dotted name; a list is one value."""
-    if isinstance(value, Mapping):
+    """Every value of nested mappings by its dotted name; a list is one value, and so is an empty mapping."""
+    if isinstance(value, Mapping) and value:
         for key in value:
             yield from leaves(value[key], f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, value
+
+
+class Missing(Enum):
+    """Stands for a value that one side lacks."""
+
+    MISSING = "nothing"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+def differing_leaves(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """The leaves that two nested mappings do not share, by name, with the value on either side or `Missing`.
+
+    1, 1.0 and true are equal in Python and different here. Where one side has emptied a mapping, what was in it is
+    named and not the mapping.
+    """
+    before, after = dict(leaves(old)), dict(leaves(new))
+    for name in sorted(before.keys() | after.keys()):
+        left, right = before.get(name, Missing.MISSING), after.get(name, Missing.MISSING)
+        emptied = {} in (left, right) and any(other.startswith(f"{name}.") for other in before.keys() | after.keys())
+        if not emptied and (Missing.MISSING in (left, right) or canonical(left) != canonical(right)):
+            yield name, left, right
 
 
 def metrics_part(metrics: Metrics) -> dict[str, float | int]:

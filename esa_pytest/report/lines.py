@@ -153,7 +153,7 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def _labelled(label: str, text: str) -> str:
-    return f"{_INDENT}{label:<{_LABEL_WIDTH}}{text}"
+    return f"{_INDENT}{f'{label} ':<{_LABEL_WIDTH}}{text}"
 
 
 def _environment_block(changes: tuple[Change, ...]) -> list[str]:

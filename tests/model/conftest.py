@@ -1,0 +1,61 @@
+"""Tiny checkpoints, and models loaded from them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from esa_pytest.evaluation.loading import LoadedModel, load_model
+from tests.model.tiny import FAMILIES, save_tiny, write_corpus
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def tiny_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder of each family; read only."""
+    return _saved(str(request.param), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_checkpoint: Path) -> LoadedModel:
+    """The loaded model of each family; not to be changed."""
+    return load_model(tiny_checkpoint, device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def llama_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder of the first family; read only."""
+    return _saved("llama", tmp_path_factory)
+
+
+@pytest.fixture
+def llama(llama_checkpoint: Path) -> LoadedModel:
+    """A freshly loaded tiny Llama, for a test to damage."""
+    return load_model(llama_checkpoint, device=torch.device("cpu"))
+
+
+@pytest.fixture
+def own_checkpoint(tmp_path: Path) -> Path:
+    """A checkpoint folder of a Llama, for a test to damage."""
+    folder = tmp_path / "checkpoint"
+    save_tiny("llama", folder)
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A corpus of 1,000 bytes of running text."""
+    return write_corpus(tmp_path)
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder instead of the user's."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("ESA_CACHE", str(folder))
+    return folder
+
+
+def _saved(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints") / family
+    save_tiny(family, folder)
+    return folder

@@ -1,0 +1,141 @@
+"""An evaluation gives the same bits again, and leaves every global state as it was."""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from esa_pytest.evaluation.determinism import deterministic
+from esa_pytest.evaluation.evaluate import evaluate
+from esa_pytest.evaluation.fresh import bits_of
+from esa_pytest.evaluation.loading import LoadedModel
+from tests.model.tiny import evaluate_tiny, tiny_baseline
+
+UTILS: Any = torch.utils.deterministic
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
+STATES: dict[str, Callable[[], object]] = {
+    "python": random.getstate,
+    "numpy": lambda: [np.asarray(part).tolist() for part in np.random.get_state()],
+    "torch": lambda: torch.get_rng_state().tolist(),
+    "algorithms": torch.are_deterministic_algorithms_enabled,
+    "warn-only": torch.is_deterministic_algorithms_warn_only_enabled,
+    "cudnn-deterministic": lambda: torch.backends.cudnn.deterministic,
+    "cudnn-benchmark": lambda: torch.backends.cudnn.benchmark,
+    "fill": lambda: UTILS.fill_uninitialized_memory,
+    "workspace": lambda: os.environ.get(WORKSPACE),
+    "threads": torch.get_num_threads,
+    "gradients": torch.is_grad_enabled,
+    "inference": torch.is_inference_mode_enabled,
+}
+
+
+def _states() -> dict[str, object]:
+    return {name: read() for name, read in STATES.items()}
+
+
+@pytest.fixture(params=["as-torch-starts", "all-otherwise"])
+def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
+    """Two starting points: torch's defaults, and the opposite of each; the defaults come back afterwards."""
+    other = request.param == "all-otherwise"
+    before = _states()
+    cudnn = torch.backends.cudnn
+    torch.use_deterministic_algorithms(mode=other, warn_only=other)
+    monkeypatch.setattr(cudnn, "deterministic", other)
+    monkeypatch.setattr(cudnn, "benchmark", other)
+    monkeypatch.setattr(UTILS, "fill_uninitialized_memory", not other)
+    if other:
+        monkeypatch.setenv(WORKSPACE, ":16:8")
+    else:
+        monkeypatch.delenv(WORKSPACE, raising=False)
+    yield _states()
+    torch.use_deterministic_algorithms(
+        mode=bool(before["algorithms"]),
+        warn_only=bool(before["warn-only"]),
+    )
+
+
+def test_every_state_is_what_it_was_after_an_evaluation(
+    start: dict[str, object], llama: LoadedModel, corpus: Path
+) -> None:
+    evaluate_tiny(llama, tiny_baseline(Path(), corpus))
+    assert _states() == start
+
+
+def test_every_state_is_what_it_was_after_a_model_that_raises(
+    start: dict[str, object], llama: LoadedModel, corpus: Path
+) -> None:
+    def draw_and_fail(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        random.random()
+        np.random.random()
+        torch.rand(1)
+        if len(inputs[0]) > 1:
+            raise ArithmeticError
+
+    llama.network.get_submodule("model.layers.1").register_forward_pre_hook(draw_and_fail)
+    with pytest.raises(ArithmeticError):
+        evaluate_tiny(llama, tiny_baseline(Path(), corpus))
+    assert _states() == start
+
+
+@pytest.mark.parametrize("seed", [0, 1337, 2**32 + 5, -1, 2**70])
+def test_any_seed_of_a_baseline_type_seeds_every_source(seed: int) -> None:
+    before = _states()
+    with deterministic(seed=seed):
+        first = (random.random(), np.random.random(), float(torch.rand(1)))
+    with deterministic(seed=seed):
+        second = (random.random(), np.random.random(), float(torch.rand(1)))
+    assert first == second
+    assert _states() == before
+
+
+def test_other_seeds_give_other_draws() -> None:
+    with deterministic(seed=1):
+        first = (random.random(), np.random.random(), float(torch.rand(1)))
+    with deterministic(seed=2):
+        second = (random.random(), np.random.random(), float(torch.rand(1)))
+    assert not set(first) & set(second)
+
+
+def test_within_the_block_algorithms_are_deterministic() -> None:
+    with deterministic(seed=1):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.backends.cudnn.deterministic
+        assert not torch.backends.cudnn.benchmark
+        assert not UTILS.fill_uninitialized_memory
+        assert os.environ[WORKSPACE]
+
+
+def test_evaluating_twice_gives_equal_bits(tiny_model: LoadedModel, corpus: Path) -> None:
+    prepared, first = evaluate_tiny(tiny_model, tiny_baseline(Path(), corpus))
+    second = evaluate(tiny_model, prepared, seed=1337, description="again")
+    assert bits_of(first.scores) == bits_of(second.scores)
+
+
+def test_a_model_that_draws_gives_equal_bits_for_one_seed_only(llama: LoadedModel, corpus: Path) -> None:
+    llama.network.get_submodule("model.layers.1").register_forward_hook(
+        lambda _module, _inputs, hidden: hidden + torch.randn_like(hidden)
+    )
+    prepared, first = evaluate_tiny(llama, tiny_baseline(Path(), corpus))
+    bits = [bits_of(evaluate(llama, prepared, seed=seed, description="").scores) for seed in (1337, 1338)]
+    assert bits[0] == bits_of(first.scores)
+    assert bits[1] != bits_of(first.scores)
+
+
+def test_one_thread_and_two_give_equal_bits(tiny_model: LoadedModel, corpus: Path) -> None:
+    before = torch.get_num_threads()
+    bits = set()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            bits.add(bits_of(evaluate_tiny(tiny_model, tiny_baseline(Path(), corpus))[1].scores))
+    finally:
+        torch.set_num_threads(before)
+    assert len(bits) == 1

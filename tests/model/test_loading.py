@@ -1,0 +1,187 @@
+"""A checkpoint is loaded as it will be scored, or refused in a sentence; nothing of it is ever executed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers.utils import logging
+
+from esa_pytest.baselines.catalog import FolderModel
+from esa_pytest.errors import CheckpointError, DeviceError, EsaError, ModelUnavailableError
+from esa_pytest.evaluation.checkpoints import locate
+from esa_pytest.evaluation.loading import LoadedModel, dtype_of, load_model, resolve_device
+from tests.model.tiny import build_network, evaluate_tiny, save_byte_tokenizer, tiny_baseline
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+CPU = torch.device("cpu")
+WEIGHTS = "model.safetensors"
+
+
+def _located_and_loaded(folder: Path) -> LoadedModel:
+    return load_model(locate(FolderModel(path=folder)).folder, device=CPU)
+
+
+def _change_config(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+def test_a_model_is_loaded_in_bf16_with_sdpa_for_evaluation(tiny_model: LoadedModel) -> None:
+    network = tiny_model.network
+    assert dtype_of(network) == "bfloat16"
+    assert network.config._attn_implementation == "sdpa"
+    assert not any(module.training for module in network.modules())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    assert {parameter.device for parameter in network.parameters()} == {CPU}
+
+
+def test_float32_weights_are_loaded_in_bf16(tmp_path: Path) -> None:
+    network = build_network("llama").float()
+    network.save_pretrained(tmp_path)
+    save_byte_tokenizer(tmp_path)
+    loaded = load_model(tmp_path, device=CPU).network
+    assert dtype_of(loaded) == "bfloat16"
+    assert torch.equal(loaded.lm_head.weight, network.lm_head.weight.bfloat16())
+
+
+def test_loading_leaves_the_verbosity_of_transformers_alone(own_checkpoint: Path) -> None:
+    before = (logging.get_verbosity(), logging.is_progress_bar_enabled())
+    load_model(own_checkpoint, device=CPU)
+    (own_checkpoint / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError):
+        load_model(own_checkpoint, device=CPU)
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+def test_pickled_weights_are_refused_and_never_opened(own_checkpoint: Path, tmp_path: Path) -> None:
+    (own_checkpoint / WEIGHTS).unlink()
+    trace = tmp_path / "opened"
+    (own_checkpoint / "pytorch_model.bin").write_bytes(f"cos\nsystem\n(S'touch {trace}'\ntR.".encode())
+    with pytest.raises(CheckpointError) as caught:
+        locate(FolderModel(path=own_checkpoint))
+    assert str(caught.value) == (
+        f"There are no safetensors weights in {own_checkpoint}; pickled weights are never loaded, so convert them "
+        f"with save_pretrained(..., safe_serialization=True)."
+    )
+    with pytest.raises(CheckpointError, match=r"no file named model\.safetensors"):
+        load_model(own_checkpoint, device=CPU)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("model_type", ["of-its-own", "llama"])
+@pytest.mark.parametrize("tokenizer_too", [True, False])
+def test_code_of_a_checkpoint_is_never_executed(
+    model_type: str, *, tokenizer_too: bool, own_checkpoint: Path, tmp_path: Path
+) -> None:
+    trace = tmp_path / "executed"
+    (own_checkpoint / "custom.py").write_text(f"open({str(trace)!r}, 'w').close()\n", encoding="utf-8")
+    code = {"AutoConfig": "custom.Config", "AutoModelForCausalLM": "custom.Model"}
+    _change_config(own_checkpoint, model_type=model_type, auto_map=code, architectures=["Model"])
+    if tokenizer_too:
+        save = {"tokenizer_class": "Custom", "auto_map": {"AutoTokenizer": ["custom.Tokenizer", "custom.Fast"]}}
+        (own_checkpoint / "tokenizer_config.json").write_text(json.dumps(save), encoding="utf-8")
+    if model_type == "of-its-own" or tokenizer_too:
+        with pytest.raises(CheckpointError, match="custom code"):
+            _located_and_loaded(own_checkpoint)
+    else:
+        # A kind of model that transformers knows is loaded by its own class.
+        assert type(_located_and_loaded(own_checkpoint).network).__module__.startswith("transformers.models.llama")
+    assert not trace.exists()
+
+
+def test_an_unknown_kind_of_model_is_refused(own_checkpoint: Path) -> None:
+    _change_config(own_checkpoint, model_type="zzz")
+    with pytest.raises(CheckpointError, match=r"cannot be loaded: .* has model type `zzz`"):
+        _located_and_loaded(own_checkpoint)
+
+
+def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailableError) as caught:
+        locate(FolderModel(path=tmp_path / "gone"))
+    assert str(caught.value) == (
+        f"There is no checkpoint folder {tmp_path / 'gone'}; correct the path of the model in [tool.esa.models]."
+    )
+
+
+def test_a_folder_without_a_tokenizer_is_refused(own_checkpoint: Path) -> None:
+    (own_checkpoint / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError) as caught:
+        locate(FolderModel(path=own_checkpoint))
+    assert str(caught.value) == (
+        f"There is no tokenizer in {own_checkpoint}; one of tokenizer.json, tokenizer.model, vocab.json, merges.txt, "
+        f"vocab.txt is needed, as tokenizer.save_pretrained writes it."
+    )
+
+
+def test_a_folder_without_a_config_is_refused(own_checkpoint: Path) -> None:
+    (own_checkpoint / "config.json").unlink()
+    with pytest.raises(CheckpointError) as caught:
+        locate(FolderModel(path=own_checkpoint))
+    assert str(caught.value) == f"There is no config.json in {own_checkpoint}; is it a transformers checkpoint?"
+
+
+def test_a_damaged_config_is_refused(own_checkpoint: Path) -> None:
+    (own_checkpoint / "config.json").write_text('{"model_type": ', encoding="utf-8")
+    with pytest.raises(CheckpointError) as caught:
+        locate(FolderModel(path=own_checkpoint))
+    assert str(caught.value) == (
+        f"{own_checkpoint / 'config.json'} is no JSON (Expecting value: line 1 column 16 (char 15)); fetch it anew."
+    )
+
+
+def test_the_config_is_kept_without_what_names_its_writer(own_checkpoint: Path) -> None:
+    content = json.loads((own_checkpoint / "config.json").read_text(encoding="utf-8"))
+    assert content.pop("transformers_version")
+    _change_config(own_checkpoint, transformers_version="0.1", _name_or_path="elsewhere")
+    assert locate(FolderModel(path=own_checkpoint)).config == content
+
+
+def _drop_tensor(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a-tensor-less": _drop_tensor,
+    "a-layer-more-in-the-config": lambda folder: _change_config(folder, num_hidden_layers=4),
+    "another-kind-in-the-config": lambda folder: _change_config(folder, model_type="bert"),
+    "other-shapes-in-the-config": lambda folder: _change_config(folder, hidden_size=32),
+    "a-word-for-a-number": lambda folder: _change_config(folder, hidden_size="wide"),
+    "a-list-for-a-config": lambda folder: (folder / "config.json").write_text("[]", encoding="utf-8"),
+    "half-a-tokenizer": lambda folder: (folder / "tokenizer.json").write_text('{"model": ', encoding="utf-8"),
+    "a-list-for-a-tokenizer": lambda folder: (folder / "tokenizer.json").write_text("[]", encoding="utf-8"),
+    "half-a-tokenizer-config": lambda folder: (folder / "tokenizer_config.json").write_text("{", encoding="utf-8"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_weights_config_and_tokenizer_that_do_not_fit_are_refused(own_checkpoint: Path, damage: str) -> None:
+    """What transformers would fill with random numbers, or end in a traceback."""
+    DAMAGES[damage](own_checkpoint)
+    with pytest.raises(CheckpointError):
+        _located_and_loaded(own_checkpoint)
+
+
+def test_a_token_that_the_model_has_no_embedding_for_is_refused(tmp_path: Path, corpus: Path) -> None:
+    ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    build_network("llama", vocab_size=40, **ids).save_pretrained(tmp_path)
+    save_byte_tokenizer(tmp_path)
+    with pytest.raises(EsaError):
+        evaluate_tiny(_located_and_loaded(tmp_path), tiny_baseline(tmp_path, corpus))
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError) as caught:
+        resolve_device("cuda:7")
+    assert str(caught.value) == (
+        f"The device cuda:7 is not there: torch {torch.__version__} sees 0 CUDA devices; use --esa-device cpu, "
+        f"or check CUDA_VISIBLE_DEVICES and the installed torch."
+    )
+    assert resolve_device("auto") == CPU
+    assert resolve_device("cpu") == CPU

@@ -1,0 +1,160 @@
+"""From a loaded model to a record: what identifies it, what may change its bits, what it used."""
+
+import dataclasses
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from esa_pytest.baselines.catalog import Baseline, FolderModel
+from esa_pytest.errors import CheckpointError, ModelUnavailableError
+from esa_pytest.evaluation.efficiency import forward_flops
+from esa_pytest.evaluation.loading import LoadedModel
+from esa_pytest.evaluation.scoring import score_batch
+from esa_pytest.measurement import measure
+from esa_pytest.records import METRIC_NAMES, NonFinite, Record
+from esa_pytest.shelf import ModelShelf, Shelved
+from tests.model.tiny import NUM_LAYERS, evaluate_tiny, save_tiny, tiny_baseline
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+@pytest.fixture
+def baseline(own_checkpoint: Path, corpus: Path) -> Baseline:
+    return tiny_baseline(own_checkpoint, corpus)
+
+
+@pytest.fixture
+def shelved(baseline: Baseline) -> Shelved:
+    return ModelShelf(device="cpu").get(baseline)
+
+
+def _measured(baseline: Baseline, shelved: Shelved, *, rounds: int | None = None) -> Record:
+    return measure(baseline, shelved, rounds=rounds, benchmark=None, provenance={}).record
+
+
+def test_the_identity_names_everything_that_makes_it_the_same_experiment(baseline: Baseline, shelved: Shelved) -> None:
+    identity = _measured(baseline, shelved).identity
+    prepared, _ = evaluate_tiny(shelved.model, baseline)
+    assert identity == {
+        "model": {"architecture": "LlamaForCausalLM", "dtype": "bfloat16"},
+        "checkpoint": {
+            "config": shelved.checkpoint.config,
+            "weights_sha256": shelved.checkpoint.weights_sha256,
+        },
+        "tokenizer": {"sha256": shelved.checkpoint.tokenizer_sha256},
+        "corpus": {"tiny": {"sha256": prepared.corpora_sha256["tiny"]}},
+        "windows": {
+            "bos": "none",
+            "context_lengths": [32],
+            "seeds": [1337],
+            "stride": None,
+            "sha256": prepared.windows_identity(),
+        },
+        "tokens": {"sha256": prepared.tokens_sha256()},
+        "metrics": list(METRIC_NAMES),
+    }
+
+
+def test_a_smaller_micro_batch_gives_the_same_bits_in_another_environment(baseline: Baseline, shelved: Shelved) -> None:
+    one_by_one = baseline.type.model_copy(update={"batch_tokens": {"cpu": 32}})
+    first = _measured(baseline, shelved)
+    second = _measured(baseline.model_copy(update={"type": one_by_one}), shelved)
+    assert first.environment["batch_shapes"] == "2x32"
+    assert second.environment["batch_shapes"] == "1x32"
+    assert first.scores.nll.tobytes() == second.scores.nll.tobytes()
+
+
+def test_every_round_is_run_and_the_scores_are_the_first_ones(baseline: Baseline, shelved: Shelved) -> None:
+    once, thrice = _measured(baseline, shelved), _measured(baseline, shelved, rounds=3)
+    assert (once.resources["rounds"], thrice.resources["rounds"]) == (1, 3)
+    assert once.scores.nll.tobytes() == thrice.scores.nll.tobytes()
+
+
+def test_finite_scores_whose_perplexity_is_not_finite_are_no_measurement(baseline: Baseline, shelved: Shelved) -> None:
+    shelved.model.network.lm_head.weight.mul_(1000)
+    record = _measured(baseline, shelved)
+    assert bool(torch.from_numpy(record.scores.nll).isfinite().all())
+    assert record.non_finite == NonFinite(what="perplexity")
+    assert record.metrics is None
+
+
+def test_a_nan_is_carried_into_the_record(baseline: Baseline, shelved: Shelved) -> None:
+    shelved.model.network.model.norm.weight[3] = float("nan")
+    record = _measured(baseline, shelved)
+    assert record.non_finite == NonFinite(what="output", window=0, token=0, layer="model.norm")
+    assert record.metrics is None
+
+
+def test_the_environment_holds_what_may_change_bits(
+    baseline: Baseline, shelved: Shelved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _measured(baseline, shelved).environment
+    monkeypatch.setenv("OMP_SCHEDULE", "static")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    monkeypatch.setenv("ESA_SOMETHING", "else")
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    after = _measured(baseline, shelved).environment
+    assert dict(after.items() - before.items()) == {
+        "env.OMP_SCHEDULE": "static",
+        "env.ONEDNN_MAX_CPU_ISA": "AVX2",
+        "cpu.instruction_set": f"{before['cpu.instruction_set']}, oneDNN up to AVX2",
+        "torch.mkldnn": "False",
+    }
+    assert before.items() - after.items() == {(key, before[key]) for key in ("cpu.instruction_set", "torch.mkldnn")}
+    assert list(before) == sorted(before)
+    assert before["cpu.threads"] == str(torch.get_num_threads())
+    assert (before["attention"], before["scoring.head"]) == ("sdpa", "split")
+
+
+def test_operations_are_counted_as_torch_counts_them(tiny_model: LoadedModel, corpus: Path) -> None:
+    prepared, _ = evaluate_tiny(tiny_model, tiny_baseline(Path(), corpus, stride=16))
+    batch = prepared.batches[0]
+    with FlopCounterMode(display=False) as counted:
+        score_batch(
+            tiny_model.network,
+            torch.from_numpy(batch.input_ids),
+            torch.from_numpy(batch.targets).long(),
+            split_head=True,
+        )
+    # torch leaves attention out on the CPU: 2 * hidden * context a token and layer, the causal half of the square.
+    attention = batch.input_ids.size * NUM_LAYERS * 2 * 64 * 32
+    assert forward_flops(tiny_model.network, (batch,)) == counted.get_total_flops() + attention
+
+
+def test_the_shelf_keeps_the_last_model_and_drops_it_for_another(baseline: Baseline, tmp_path: Path) -> None:
+    save_tiny("gpt-neox", tmp_path / "other")
+    other = baseline.model_copy(update={"model_name": "other", "model": FolderModel(path=tmp_path / "other")})
+    shelf = ModelShelf(device="cpu")
+    network = weakref.ref(shelf.get(baseline).model.network)
+    assert shelf.get(baseline.model_copy(update={"type_name": "longer"})).model.network is network()
+    assert type(shelf.get(other).model.network).__name__ == "GPTNeoXForCausalLM"
+    assert network() is None
+    again = weakref.ref(shelf.get(other).model.network)
+    shelf.clear()
+    assert again() is None
+
+
+def test_an_unavailable_model_is_found_out_once(baseline: Baseline, tmp_path: Path) -> None:
+    shelf = ModelShelf(device="cpu")
+    absent = baseline.model_copy(update={"model": FolderModel(path=tmp_path / "absent")})
+    sentences = []
+    for _ in range(2):
+        with pytest.raises(ModelUnavailableError) as caught:
+            shelf.get(absent)
+        sentences.append(str(caught.value))
+        (tmp_path / "absent").mkdir(exist_ok=True)
+    assert sentences[0] == sentences[1]
+
+
+def test_a_damaged_model_is_refused_and_the_next_one_loads(baseline: Baseline, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    empty = baseline.model_copy(update={"model_name": "empty", "model": FolderModel(path=tmp_path / "empty")})
+    shelf = ModelShelf(device="cpu")
+    first: dict[str, Any] = dataclasses.asdict(shelf.get(baseline).checkpoint)
+    with pytest.raises(CheckpointError):
+        shelf.get(empty)
+    assert dataclasses.asdict(shelf.get(baseline).checkpoint) == first

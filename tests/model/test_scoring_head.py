@@ -1,0 +1,65 @@
+"""The head is applied on its own only where nothing comes behind it."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from esa_pytest.evaluation.loading import LoadedModel
+from esa_pytest.evaluation.scoring import head_is_separable, score_batch
+from tests.model.oracle import oracle_scores, random_windows
+from tests.model.tiny import VOCABULARY, build_network
+
+CPU = torch.device("cpu")
+WINDOWS = random_windows(4, 32, vocabulary=VOCABULARY)
+WITH_MORE_BEHIND_THE_HEAD = ("gemma3", "cohere")
+
+
+def test_a_plain_head_is_separable_and_gives_the_same_bits_both_ways(tiny_model: LoadedModel) -> None:
+    assert head_is_separable(tiny_model.network, device=CPU)
+    split = score_batch(tiny_model.network, *WINDOWS, split_head=True)
+    whole = score_batch(tiny_model.network, *WINDOWS, split_head=False)
+    assert torch.equal(split.nll, whole.nll)
+    assert torch.equal(split.argmax, whole.argmax)
+
+
+@pytest.mark.parametrize("family", WITH_MORE_BEHIND_THE_HEAD)
+def test_a_soft_cap_or_scale_behind_the_head_is_noticed(family: str) -> None:
+    assert not head_is_separable(build_network(family), device=CPU)
+
+
+@pytest.mark.parametrize("num_scored", [32, 13])
+@pytest.mark.parametrize("family", WITH_MORE_BEHIND_THE_HEAD)
+def test_a_soft_cap_or_scale_behind_the_head_is_in_the_scores(family: str, num_scored: int) -> None:
+    network = build_network(family)
+    input_ids, targets = WINDOWS[0], WINDOWS[1][:, -num_scored:]
+    scores = score_batch(network, input_ids, targets, split_head=False)
+    nll, argmax = oracle_scores(network, input_ids, targets)
+    torch.testing.assert_close(scores.nll.double(), nll, rtol=0.0, atol=1e-6)
+    assert torch.equal(scores.argmax.long(), argmax)
+    # And it matters: without it the scores would be others.
+    lost = score_batch(network, input_ids, targets, split_head=True)
+    assert float((lost.nll - scores.nll).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("cap", [30.0, 1000.0])
+def test_a_soft_cap_far_above_the_logits_is_noticed(cap: float) -> None:
+    assert not head_is_separable(build_network("gemma3", final_logit_softcapping=cap), device=CPU)
+
+
+@pytest.mark.parametrize("family", ["gemma3", "cohere"])
+def test_a_head_with_nothing_behind_it_is_separable_in_any_family(family: str) -> None:
+    plain = build_network(family, final_logit_softcapping=None, logit_scale=1.0)
+    assert head_is_separable(plain, device=CPU)
+
+
+def test_a_head_whose_output_is_cut_is_not_separable() -> None:
+    network = build_network("llama")
+
+    def cut(_network: nn.Module, _inputs: object, output: Any) -> Any:
+        output.logits = output.logits[..., :-2]
+        return output
+
+    network.register_forward_hook(cut)
+    assert not head_is_separable(network, device=CPU)

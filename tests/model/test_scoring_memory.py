@@ -1,0 +1,88 @@
+"""The logits of a batch are never held as a whole."""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from esa_pytest.evaluation.scoring import CHUNK_ROWS, score_batch
+from tests.model.oracle import random_windows
+from tests.model.tiny import build_network
+
+VOCABULARY = 50_000
+NUM_TOKENS = 1024
+FLOAT32_LOGITS = NUM_TOKENS * VOCABULARY * 4
+# What is no logits: parameters seen through a view, activations of a tiny model.
+SLACK = 12 << 20
+
+
+class Allocations(TorchDispatchMode):
+    """The largest tensor that an operation put out, and the most bytes that were alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.largest = self.peak = 0
+        self._alive: Counter[int] = Counter()
+        self._bytes: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, Tensor):
+                self._note(tensor)
+        self.peak = max(self.peak, sum(self._bytes.values()))
+        return output
+
+    def _note(self, tensor: Tensor) -> None:
+        self.largest = max(self.largest, tensor.numel() * tensor.element_size())
+        storage = tensor.untyped_storage()
+        address = storage.data_ptr()
+        self._alive[address] += 1
+        self._bytes[address] = storage.nbytes()
+        weakref.finalize(tensor, self._forget, address)
+
+    def _forget(self, address: int) -> None:
+        self._alive[address] -= 1
+        if not self._alive[address]:
+            del self._alive[address], self._bytes[address]
+
+
+def _scored(*, split_head: bool) -> Allocations:
+    network = build_network(
+        "llama", vocab_size=VOCABULARY, hidden_size=32, num_attention_heads=2, max_position_embeddings=NUM_TOKENS
+    )
+    input_ids, targets = random_windows(1, NUM_TOKENS, vocabulary=VOCABULARY)
+    seen = Allocations()
+    with seen:
+        score_batch(network, input_ids, targets, split_head=split_head)
+    return seen
+
+
+def test_no_tensor_is_larger_than_a_chunk_of_float64_logits() -> None:
+    seen = _scored(split_head=True)
+    assert CHUNK_ROWS * VOCABULARY * 8 <= seen.largest <= CHUNK_ROWS * VOCABULARY * 8 + SLACK
+    assert seen.largest < FLOAT32_LOGITS / 3
+
+
+def test_no_more_than_a_chunk_of_logits_is_alive_at_once() -> None:
+    seen = _scored(split_head=True)
+    # A chunk's bf16 logits, the next chunk's, and one float64 copy.
+    assert seen.peak <= CHUNK_ROWS * VOCABULARY * (2 + 2 + 8) + SLACK
+    assert seen.peak < FLOAT32_LOGITS / 2
+
+
+def test_a_head_that_cannot_be_split_holds_one_window_of_bf16_logits() -> None:
+    seen = _scored(split_head=False)
+    window = NUM_TOKENS * VOCABULARY * 2
+    assert window <= seen.largest <= window + SLACK
+    assert seen.peak <= window + CHUNK_ROWS * VOCABULARY * 8 + SLACK

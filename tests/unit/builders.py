@@ -1,0 +1,254 @@
+"""Small records, the goldens they make, and strategies of both."""
+
+import hashlib
+import io
+import json
+import math
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import strategies as st
+
+from esa_pytest.evaluation.metrics import compute_metrics
+from esa_pytest.golden import schema
+from esa_pytest.golden.packing import join_pair, pack, split_pair
+from esa_pytest.records import METRIC_NAMES, BitStability, NonFinite, Record, TokenScores
+
+NAME = "goldens/tiny__smoke/cpu-float32.json"
+NPZ_NAME = "cpu-float32.npz"
+PROVEN = BitStability(fresh_processes=2, distinct_bit_patterns=1)
+STRATA = ("prose", "code")
+
+IDENTITY: Mapping[str, Any] = {
+    "model": {"architecture": "Tiny", "dtype": "float32"},
+    "checkpoint": {"config": {"hidden": 8, "tied": True, "theta": 1e4, "eps": None}, "weights_sha256": "a" * 64},
+    "tokenizer": {"sha256": "b" * 64},
+    "corpus": {"embedded": {"sha256": "c" * 64}},
+    "windows": {"bos": "none", "context_lengths": [4], "seeds": [1337], "stride": None, "sha256": "d" * 64},
+    "tokens": {"sha256": "e" * 64},
+    "metrics": list(METRIC_NAMES),
+}
+ENVIRONMENT = {
+    "cpu.instruction_set": "avx2",
+    "cpu.threads": "2",
+    "version.torch": "2.9.0",
+    "version.transformers": "5.0.0",
+}
+RESOURCES: Mapping[str, float | int | str | None] = {
+    "throughput_tokens_per_second": 1234.5,
+    "efficiency": 0.5,
+    "rounds": 1,
+    "peak_resident_bytes": 2**30,
+}
+PROVENANCE: Mapping[str, str | bool | None] = {
+    "utc": "2026-01-02T03:04:05+00:00",
+    "git_sha": None,
+    "git_dirty": False,
+    "command": "pytest",
+    "reason": "first",
+}
+
+
+def token_scores(
+    nll: Sequence[float] = (1.0, 2.0, 3.0, 4.0, 0.5, 1.5),
+    *,
+    argmax: Sequence[int] | None = None,
+    target: Sequence[int] | None = None,
+    stratum: Sequence[int] | None = None,
+) -> TokenScores:
+    """Scores in windows of two tokens; every other argmax is right, every other token of the other stratum."""
+    tokens = np.arange(len(nll), dtype=np.int32)
+    return TokenScores(
+        nll=np.array(nll, dtype=np.float32),
+        argmax=tokens // 2 * 2 if argmax is None else np.array(argmax, dtype=np.int32),
+        target=tokens if target is None else np.array(target, dtype=np.int32),
+        position=tokens % 2,
+        window=tokens // 2,
+        stratum=tokens % 2 if stratum is None else np.array(stratum, dtype=np.int32),
+    )
+
+
+def scored(record: Record, scores: TokenScores) -> Record:
+    """The record with other scores, told not to be finite where its metrics are not, as a measurement is."""
+    metrics = compute_metrics(scores)
+    bad = next((name for name, value in metrics.as_dict().items() if not math.isfinite(value)), None)
+    if bad is None:
+        return replace(record, scores=scores, metrics=metrics, non_finite=None)
+    return replace(record, scores=scores, metrics=None, non_finite=NonFinite(what=bad))
+
+
+def small_record(scores: TokenScores | None = None) -> Record:
+    """A golden's record of few tokens, its bit-stability proven."""
+    scores = token_scores() if scores is None else scores
+    return Record(
+        baseline="tiny-smoke",
+        device="cpu",
+        identity=IDENTITY,
+        metrics=compute_metrics(scores),
+        scores=scores,
+        strata=STRATA,
+        environment=ENVIRONMENT,
+        resources=RESOURCES,
+        provenance=PROVENANCE,
+        bit_stability=PROVEN,
+    )
+
+
+def changed_identity(record: Record, path: tuple[str, ...], value: Any) -> Record:
+    """The record with one item of its identity set."""
+    return replace(record, identity=placed(record.identity, path, value))
+
+
+def placed(tree: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """A copy of nested mappings with one value set."""
+    head, *rest = path
+    return {**tree, head: placed(tree[head], tuple(rest), value) if rest else value}
+
+
+def removed(tree: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    """A copy of nested mappings with one key deleted."""
+    head, *rest = path
+    if rest:
+        return {**tree, head: removed(tree[head], tuple(rest))}
+    return {key: value for key, value in tree.items() if key != head}
+
+
+def leaf_paths(tree: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where nested mappings hold something other than a mapping."""
+    if isinstance(tree, Mapping):
+        for key in tree:
+            yield from leaf_paths(tree[key], (*prefix, key))
+    else:
+        yield prefix
+
+
+def mapping_paths(tree: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where nested mappings hold a mapping, the root included."""
+    if isinstance(tree, Mapping):
+        yield prefix
+        for key in tree:
+            yield from mapping_paths(tree[key], (*prefix, key))
+
+
+def value_at(tree: Any, path: tuple[str, ...]) -> Any:
+    """What nested mappings hold at a place."""
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+def packed(record: Record) -> tuple[dict[str, Any], bytes]:
+    """A golden's JSON as a document, and its arrays."""
+    text, npz = split_pair(pack(record, npz_name=NPZ_NAME))
+    return json.loads(text), npz
+
+
+def joined(document: Mapping[str, Any], npz: bytes) -> bytes:
+    """A golden with an edited document."""
+    return join_pair(json.dumps(document).encode(), npz)
+
+
+def resealed(document: Mapping[str, Any], npz: bytes) -> bytes:
+    """A golden with other arrays and every hash made to fit, so that only the arrays themselves can be refused."""
+    tied = {**document, "arrays": {"file": NPZ_NAME, "sha256": hashlib.sha256(npz).hexdigest()}}
+    return joined({**tied, "judged_sha256": schema.judged_sha256(tied)}, npz)
+
+
+def npz_members(npz: bytes) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an npz, the sealed JSON among them."""
+    with np.load(io.BytesIO(npz), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def npz_of(members: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """An npz of these arrays, pickled where they hold objects."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in members.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+def content_of(record: Record) -> tuple[str, list[tuple[str, str, tuple[int, ...], bytes]]]:
+    """Everything a record holds, comparable: floats by their repr, 1 apart from 1.0 and True, arrays by their bytes."""
+    plain = [
+        record.baseline,
+        record.device,
+        record.identity,
+        repr(record.metrics),
+        list(record.strata),
+        record.environment,
+        record.resources,
+        record.provenance,
+        repr(record.bit_stability),
+        repr(record.non_finite),
+    ]
+    arrays = [
+        (name, str(array.dtype), array.shape, array.tobytes()) for name, array in sorted(vars(record.scores).items())
+    ]
+    return json.dumps(plain, sort_keys=True), arrays
+
+
+characters = st.characters(exclude_categories=["Cs"])
+texts = st.text(characters, max_size=8)
+# No dots: dotted names tell where a value lies.
+keys = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="."), min_size=1, max_size=8)
+finite_floats = st.floats(allow_nan=False, allow_infinity=False)
+scalars = st.none() | st.booleans() | st.integers() | finite_floats | texts
+leaf_values = scalars | st.lists(scalars, max_size=3)
+# A large NLL still has a finite exponential; a sum over few tokens is then never refused.
+nlls = st.floats(min_value=-1, max_value=500, width=32)
+int32s = st.integers(min_value=-(2**31), max_value=2**31 - 1)
+
+
+def nested(values: st.SearchStrategy[Any], *, min_size: int = 0) -> st.SearchStrategy[dict[str, Any]]:
+    """Mappings of mappings of values; `min_size` 1 makes no empty ones."""
+    trees = st.recursive(
+        values, lambda inner: st.dictionaries(keys, inner, min_size=min_size, max_size=3), max_leaves=6
+    )
+    return st.dictionaries(keys, trees, min_size=min_size, max_size=3)
+
+
+@st.composite
+def score_arrays(draw: st.DrawFn, *, max_tokens: int = 6) -> TokenScores:
+    """Any scores that a finite run can have."""
+    values = draw(st.lists(nlls, min_size=1, max_size=max_tokens))
+    size = len(values)
+
+    def column(elements: st.SearchStrategy[int]) -> npt.NDArray[np.int32]:
+        return np.array(draw(st.lists(elements, min_size=size, max_size=size)), dtype=np.int32)
+
+    tokens = int32s | st.integers(0, 2)
+    return TokenScores(
+        nll=np.array(values, dtype=np.float32),
+        argmax=column(tokens),
+        target=column(tokens),
+        position=column(st.integers(0, 2**20)),
+        window=column(st.integers(0, 2**20)),
+        stratum=column(st.integers(0, len(STRATA) - 1)),
+    )
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Record:
+    """Any finite record whose bit-stability was measured."""
+    scores = draw(score_arrays())
+    return Record(
+        baseline=draw(texts),
+        device=draw(texts),
+        identity=draw(nested(leaf_values)),
+        metrics=compute_metrics(scores),
+        scores=scores,
+        strata=tuple(draw(st.lists(texts, max_size=3))),
+        environment=draw(st.dictionaries(texts, texts, max_size=3)),
+        resources=draw(st.dictionaries(texts, scalars, max_size=3)),
+        provenance=draw(st.dictionaries(texts, st.none() | st.booleans() | texts, max_size=3)),
+        bit_stability=BitStability(
+            fresh_processes=draw(st.integers(0, 9)), distinct_bit_patterns=draw(st.integers(1, 9))
+        ),
+    )

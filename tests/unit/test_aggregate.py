@@ -1,0 +1,114 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from esa_pytest.drift.aggregate import metric_rows
+from esa_pytest.drift.statistics import bit_drift
+from esa_pytest.records import BitDrift, Metrics, TokenScores
+from tests.unit.builders import score_arrays, token_scores
+
+TOKENS = 1000
+
+
+def metrics(mean_nll: float, correct: int = 500, tokens: int = TOKENS) -> Metrics:
+    return Metrics(nll_sum=mean_nll * tokens, num_scored_tokens=tokens, num_correct_tokens=correct)
+
+
+def drifted(golden: Metrics, measured: Metrics) -> set[str]:
+    return {row.name for row in metric_rows(golden, measured) if not row.within}
+
+
+def test_rows_are_loss_perplexity_and_accuracy_with_their_drift() -> None:
+    loss, perplexity, accuracy = metric_rows(metrics(2.0, 500), metrics(2.5, 250))
+    assert (loss.name, loss.golden, loss.measured, loss.drift) == ("mean_nll", 2.0, 2.5, 0.5)
+    assert (perplexity.name, perplexity.golden, perplexity.measured) == ("perplexity", math.exp(2.0), math.exp(2.5))
+    assert perplexity.drift == math.exp(2.5) - math.exp(2.0)
+    assert (accuracy.name, accuracy.golden, accuracy.measured, accuracy.drift) == ("token_accuracy", 0.5, 0.25, -0.25)
+    assert {row.source for row in (loss, perplexity, accuracy)} == {"provisional"}
+
+
+def test_perplexity_is_allowed_what_follows_from_the_loss() -> None:
+    loss, perplexity, accuracy = metric_rows(metrics(2.0), metrics(2.0))
+    assert loss.allowed == 0.002
+    assert perplexity.allowed == pytest.approx(math.exp(2.002) - math.exp(2.0), rel=1e-12)
+    assert accuracy.allowed == 0.01
+
+
+@pytest.mark.parametrize("mean_nll", [0.01, 2.0, 3.7, 11.0])
+@pytest.mark.parametrize("direction", [1, -1])
+def test_loss_is_judged_alike_in_both_directions(mean_nll: float, direction: int) -> None:
+    bound = 1e-3 * mean_nll
+    assert drifted(metrics(mean_nll), metrics(mean_nll + direction * bound * (1 - 1e-9))) == set()
+    beyond = drifted(metrics(mean_nll), metrics(mean_nll + direction * bound * (1 + 1e-9)))
+    assert "mean_nll" in beyond
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_accuracy_may_move_by_the_whole_share_that_is_allowed(direction: int) -> None:
+    judged = {
+        correct: drifted(metrics(2.0, correct, 100), metrics(2.0, correct + direction, 100))
+        for correct in range(1, 100)
+    }
+    assert [correct for correct, names in judged.items() if names] == []
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_accuracy_that_moves_by_more_has_drifted(direction: int) -> None:
+    assert drifted(metrics(2.0, 500), metrics(2.0, 500 + 11 * direction)) == {"token_accuracy"}
+
+
+def test_loss_of_zero_may_not_move_at_all() -> None:
+    assert drifted(metrics(0.0), metrics(0.0)) == set()
+    assert drifted(metrics(0.0), metrics(1e-12)) == {"mean_nll", "perplexity"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_is_never_within(value: float) -> None:
+    assert {"mean_nll", "perplexity"} <= drifted(metrics(2.0), metrics(value))
+    assert {"mean_nll", "perplexity"} <= drifted(metrics(value), metrics(value))
+
+
+@given(score_arrays())
+def test_equal_scores_have_no_bit_drift(scores: TokenScores) -> None:
+    assert bit_drift(scores, scores) == BitDrift(
+        num_tokens=scores.nll.size,
+        num_changed=0,
+        mean=0.0,
+        rms=0.0,
+        maximum=0.0,
+        first_position=None,
+        num_top1_flips=0,
+    )
+
+
+def test_bit_drift_counts_and_sizes_what_changed() -> None:
+    golden = token_scores([1.0, 2.0, 3.0, 4.0])
+    measured = token_scores([1.0, 2.5, 3.0, 2.5], argmax=[9, 0, 2, 2])
+    assert bit_drift(golden, measured) == BitDrift(
+        num_tokens=4,
+        num_changed=3,
+        mean=-0.25,
+        rms=math.sqrt((0.25 + 2.25) / 4),
+        maximum=1.5,
+        first_position=0,
+        num_top1_flips=1,
+    )
+
+
+def test_first_position_is_the_smallest_of_the_changed_in_their_windows() -> None:
+    golden, measured = token_scores([1.0, 2.0, 3.0, 4.0]), token_scores([1.0, 2.5, 3.0, 4.5])
+    assert bit_drift(golden, measured).first_position == 1
+
+
+def test_bits_are_compared_and_not_values() -> None:
+    drift = bit_drift(token_scores([0.0, 1.0]), token_scores([-0.0, 1.0]))
+    assert (drift.num_changed, drift.maximum) == (1, 0.0)
+
+
+def test_differences_are_taken_wider_than_the_values() -> None:
+    small = float(np.float32(2.0**-23))
+    assert bit_drift(token_scores([1.0]), token_scores([1.0 + small])).mean == small
+    wide = bit_drift(token_scores([3e38]), token_scores([-3e38]))
+    assert wide.maximum == pytest.approx(6e38)

@@ -1,0 +1,205 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esa_pytest.baselines.catalog import (
+    Baseline,
+    Catalog,
+    FolderModel,
+    HubModel,
+    WheelModel,
+    expand_matrix,
+    load_catalog,
+)
+from esa_pytest.errors import SettingError
+
+ROOT = Path("/project")
+REVISION = "0123456789abcdef" * 2 + "01234567"
+
+
+def catalog(**additions: Any) -> Catalog:
+    return load_catalog(additions, folder=ROOT)
+
+
+def refusal(**additions: Any) -> str:
+    with pytest.raises(SettingError) as caught:
+        catalog(**additions)
+    return str(caught.value)
+
+
+def expanded(matrix: dict[str, Any], **additions: Any) -> list[str]:
+    return [baseline.id for baseline in expand_matrix(matrix, catalog(**additions))]
+
+
+def matrix_refusal(matrix: dict[str, Any]) -> str:
+    with pytest.raises(SettingError) as caught:
+        expand_matrix(matrix, catalog())
+    return str(caught.value)
+
+
+def test_packaged_catalog_names_its_models_corpora_and_types() -> None:
+    found = catalog()
+    assert list(found.models) == ["smollm2-135m"]
+    assert list(found.corpora) == ["embedded", "repeat"]
+    assert list(found.types) == ["smoke", "standard"]
+    assert isinstance(found.models["smollm2-135m"], WheelModel)
+
+
+def test_packaged_corpora_are_files() -> None:
+    assert all(corpus.path.is_file() for corpus in catalog().corpora.values())
+
+
+def test_packaged_types_score_whole_windows() -> None:
+    for baseline_type in catalog().types.values():
+        for tokens in baseline_type.scored_tokens.values():
+            assert [tokens % (baseline_type.stride or length) for length in baseline_type.context_lengths] == [0] * len(
+                baseline_type.context_lengths
+            )
+
+
+def test_every_entry_of_the_packaged_catalog_makes_a_baseline() -> None:
+    found = catalog()
+    matrix: dict[str, Any] = {name: list(found.models) for name in found.types}
+    baselines = expand_matrix(matrix, found)
+    assert [(baseline.id, baseline.folder) for baseline in baselines] == [
+        ("smollm2-135m-smoke", "smollm2-135m__smoke"),
+        ("smollm2-135m-standard", "smollm2-135m__standard"),
+    ]
+    assert baselines[0].type == found.types["smoke"]
+    assert baselines[0].corpora == {"embedded": found.corpora["embedded"]}
+
+
+def test_model_is_a_folder_or_a_repository_by_what_it_gives() -> None:
+    models = catalog(models={"mine": {"path": "m"}, "hub": {"repo": "org/name", "revision": REVISION}}).models
+    assert models["mine"] == FolderModel(path=ROOT / "m", bos="none")
+    assert models["hub"] == HubModel(repo="org/name", revision=REVISION, bos="none")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("texts/a.txt", ROOT / "texts/a.txt"), ("/abs/a.txt", Path("/abs/a.txt")), ("~/a.txt", Path("/home/ann/a.txt"))],
+)
+def test_relative_path_starts_at_the_project(monkeypatch: pytest.MonkeyPatch, given: str, expected: Path) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert catalog(corpora={"mine": {"path": given}}).corpora["mine"].path == expected
+
+
+def test_type_may_give_single_fields_of_a_packaged_one() -> None:
+    packaged = catalog().types["smoke"]
+    assert catalog(types={"smoke": {"rounds": 3}}).types["smoke"] == packaged.model_copy(update={"rounds": 3})
+
+
+def test_model_of_a_packaged_name_replaces_it_whole() -> None:
+    assert catalog(models={"smollm2-135m": {"path": "m"}}).models["smollm2-135m"] == FolderModel(path=ROOT / "m")
+
+
+def test_additions_leave_the_packaged_entries() -> None:
+    found = catalog(models={"mine": {"path": "m"}})
+    assert list(found.models) == ["smollm2-135m", "mine"]
+    assert list(catalog().models) == ["smollm2-135m"]
+
+
+@pytest.mark.parametrize(
+    ("additions", "told"),
+    [
+        ({"models": {"mine": {}}}, "models.mine.folder.path: Field required"),
+        ({"models": {"mine": "m"}}, "models.mine"),
+        (
+            {"models": {"mine": {"path": "m", "dtype": "int8"}}},
+            "models.mine.folder.dtype: Extra inputs are not permitted",
+        ),
+        ({"models": {"mine": {"path": "m", "bos": "always"}}}, "(seen: 'always')"),
+        ({"models": {"mine": {"repo": "org/name", "revision": "main"}}}, "(seen: 'main')"),
+        ({"models": {"mine": {"repo": "name", "revision": REVISION}}}, "(seen: 'name')"),
+        ({"models": {"mine": {"source": "torrent", "path": "m"}}}, "models.mine"),
+        ({"corpora": {"mine": {}}}, "corpora.mine.path: Field required"),
+        ({"corpora": {"mine": {"path": "a.txt", "repeat_to_tokens": 0}}}, "(seen: 0)"),
+        ({"types": {"mine": {}}}, "types.mine.corpora: Field required"),
+        ({"types": {"smoke": {"rounds": 0}}}, "types.smoke.rounds: Input should be greater than 0 (seen: 0)"),
+        ({"types": {"smoke": {"seeds": []}}}, "types.smoke.seeds"),
+        ({"types": {"smoke": {"context_lengths": [1]}}}, "types.smoke.context_lengths.0"),
+        ({"types": {"smoke": {"scored_tokens": {"tpu": 1}}}}, "types.smoke.scored_tokens.tpu"),
+        ({"types": {"smoke": {"stride": 2048}}}, "stride 2048 is longer than the context length 1024"),
+        (
+            {"types": {"smoke": {"corpora": ["gone"]}}},
+            "type 'smoke' names the corpus 'gone'; known are ['embedded', 'repeat']",
+        ),
+    ],
+)
+def test_entry_that_is_not_valid_is_told_by_its_name(additions: dict[str, Any], told: str) -> None:
+    message = refusal(**additions)
+    assert message.startswith("[tool.esa] is not valid: ")
+    assert told in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "-x", "a b", "x.", "a\n", "ä", "a" * 81])
+@pytest.mark.parametrize("table", ["models", "corpora"])
+def test_name_that_could_leave_a_folder_is_refused(table: str, name: str) -> None:
+    assert refusal(**{table: {name: {"path": "m"}}}).startswith(f"[tool.esa] is not valid: {table}.")
+
+
+@pytest.mark.parametrize("name", ["a", "Qwen2.5-0.5B", "org@v1", "a_b", "a..b", "7", "a" * 80])
+def test_ordinary_name_is_taken(name: str) -> None:
+    assert name in catalog(models={name: {"path": "m"}}).models
+
+
+def test_models_are_kept_together_in_the_order_of_the_matrix() -> None:
+    models = {name: {"path": name} for name in ("b", "a")}
+    assert expanded({"smoke": ["b", "a"], "standard": ["a", "b", "smollm2-135m"]}, models=models) == [
+        "b-smoke",
+        "b-standard",
+        "a-smoke",
+        "a-standard",
+        "smollm2-135m-standard",
+    ]
+
+
+def test_baseline_that_is_named_twice_is_one() -> None:
+    assert expanded({"smoke": ["smollm2-135m", "smollm2-135m"]}) == ["smollm2-135m-smoke"]
+
+
+def test_empty_matrix_has_no_baseline() -> None:
+    assert expanded({}) == expanded({"smoke": []}) == []
+
+
+def test_unknown_type_is_told_with_the_valid() -> None:
+    assert matrix_refusal({"smok": ["smollm2-135m"]}) == (
+        "[tool.esa.matrix] names the baseline type 'smok'; valid types are smoke, standard."
+    )
+
+
+def test_unknown_model_is_told_with_the_valid() -> None:
+    assert matrix_refusal({"smoke": ["gpt9"]}) == (
+        "[tool.esa.matrix] names the model 'gpt9'; valid models are smollm2-135m. "
+        "Add your own as [tool.esa.models.gpt9]."
+    )
+
+
+@pytest.mark.parametrize("names", ["smollm2-135m", 1, True, None, [1], [["smollm2-135m"]], {"smollm2-135m": True}])
+def test_type_that_lists_no_names_is_told_how(names: Any) -> None:
+    assert matrix_refusal({"smoke": names}) == (
+        f'[tool.esa.matrix] smoke is {names!r}; it takes a list of model names, as smoke = ["smollm2-135m"].'
+    )
+
+
+def folder_of(model: str, baseline_type: str) -> str:
+    (baseline,) = expand_matrix(
+        {baseline_type: [model]},
+        catalog(models={model: {"path": "m"}}, types={baseline_type: catalog().types["smoke"].model_dump()}),
+    )
+    return baseline.folder
+
+
+@pytest.mark.parametrize(("model", "baseline_type"), [("a__b", "c"), ("a", "b__c")])
+def test_names_that_would_share_a_folder_are_refused(model: str, baseline_type: str) -> None:
+    with pytest.raises(SettingError, match="a name holds no double underscore"):
+        folder_of(model, baseline_type)
+
+
+def test_baseline_cannot_be_changed() -> None:
+    (baseline,) = expand_matrix({"smoke": ["smollm2-135m"]}, catalog())
+    assert isinstance(baseline, Baseline)
+    with pytest.raises(ValueError, match="frozen"):
+        baseline.type_name = "other"  # type: ignore[misc]

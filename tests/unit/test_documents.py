@@ -1,0 +1,118 @@
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esa_pytest.drift.judge import judge
+from esa_pytest.evaluation.metrics import stratum_metrics
+from esa_pytest.records import METRIC_NAMES, Metrics, NonFinite, Record, Verdict
+from esa_pytest.report.documents import as_json, manifest, results_summary
+from tests.unit.builders import IDENTITY, STRATA, changed_identity, keys, scalars, small_record
+
+RECORD = small_record()
+OVERFLOWING = Metrics(nll_sum=1e6, num_scored_tokens=1, num_correct_tokens=0)
+NOT_A_NUMBER = Metrics(nll_sum=math.nan, num_scored_tokens=1, num_correct_tokens=0)
+INFINITE = Metrics(nll_sum=math.inf, num_scored_tokens=1, num_correct_tokens=0)
+
+
+def parsed(document: Mapping[str, Any]) -> Any:
+    def refuse(constant: str) -> None:
+        pytest.fail(f"{constant} is no JSON")
+
+    data = as_json(document)
+    assert data.endswith(b"}\n")
+    return json.loads(data, parse_constant=refuse)
+
+
+def manifest_of(record: Record, verdict: Verdict | None) -> Any:
+    outcome = "recorded" if verdict is None else verdict.outcome
+    document = manifest(
+        record, verdict, outcome=outcome, seconds={"load": 1.5}, notes=("a note",), golden_file="g/cpu.json"
+    )
+    return parsed(document)
+
+
+def test_manifest_holds_everything_that_is_known() -> None:
+    found = manifest_of(RECORD, judge(RECORD, RECORD))
+    assert found["baseline"] == "tiny-smoke"
+    assert found["device"] == "cpu"
+    assert found["outcome"] == "identical"
+    assert found["identity"] == IDENTITY
+    assert found["environment"] == RECORD.environment
+    assert found["provenance"] == RECORD.provenance
+    assert found["resources"] == RECORD.resources
+    assert found["seconds"] == {"load": 1.5}
+    assert found["notes"] == ["a note"]
+    assert found["golden_file"] == "g/cpu.json"
+    assert found["non_finite"] is None
+    assert set(found["metrics"]) == set(METRIC_NAMES)
+
+
+def test_manifest_holds_the_verdict_in_parts() -> None:
+    verdict = manifest_of(RECORD, judge(RECORD, RECORD))["verdict"]
+    assert verdict["outcome"] == "identical"
+    assert verdict["tier"] == 2
+    assert verdict["bits"]["num_tokens"] == 6
+    assert [row["name"] for row in verdict["rows"]] == ["mean_nll", "perplexity", "token_accuracy"]
+    changed = changed_identity(RECORD, ("model", "dtype"), "bfloat16")
+    assert manifest_of(changed, judge(RECORD, changed))["verdict"]["changes"] == [
+        {"name": "model.dtype", "golden": '"float32"', "measured": '"bfloat16"'}
+    ]
+
+
+def test_manifest_of_a_recorded_run_has_no_verdict() -> None:
+    found = manifest_of(RECORD, None)
+    assert (found["outcome"], found["verdict"]) == ("recorded", None)
+
+
+@pytest.mark.parametrize("metrics", [None, OVERFLOWING, NOT_A_NUMBER, INFINITE])
+def test_run_that_is_not_finite_makes_valid_documents(metrics: Metrics | None) -> None:
+    place = NonFinite(what="nll", window=1, token=2, layer="model.norm")
+    record = replace(RECORD, metrics=metrics, non_finite=place, resources={"efficiency": math.nan})
+    found = manifest_of(record, judge(RECORD, record))
+    assert found["non_finite"] == {"what": "nll", "window": 1, "token": 2, "layer": "model.norm"}
+    assert found["resources"] == {"efficiency": None}
+    summary = parsed(results_summary(record, outcome="non-finite", strata={"prose": INFINITE}))
+    assert summary["strata"]["prose"]["perplexity"] is None
+    if metrics is None:
+        assert found["metrics"] is summary["metrics"] is None
+    else:
+        assert found["metrics"]["perplexity"] is summary["metrics"]["perplexity"] is None
+
+
+def test_summary_holds_the_metrics_of_the_run_and_of_its_strata() -> None:
+    strata = stratum_metrics(RECORD.scores, STRATA)
+    found = parsed(results_summary(RECORD, outcome="identical", strata=strata))
+    assert RECORD.metrics is not None
+    assert found == {
+        "baseline": "tiny-smoke",
+        "device": "cpu",
+        "outcome": "identical",
+        "metrics": RECORD.metrics.as_dict(),
+        "strata": {name: metrics.as_dict() for name, metrics in strata.items()},
+        "resources": RECORD.resources,
+    }
+
+
+any_float = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@given(st.dictionaries(keys, scalars | any_float | st.lists(any_float | scalars) | st.dictionaries(keys, any_float)))
+def test_document_is_valid_json_whatever_it_holds(document: dict[str, Any]) -> None:
+    def expected(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: expected(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [expected(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    assert parsed(document) == expected(document)
+
+
+def test_equal_documents_have_equal_bytes() -> None:
+    assert as_json({"b": 1, "a": {"d": 2, "c": 3}}) == as_json({"a": {"c": 3, "d": 2}, "b": 1})

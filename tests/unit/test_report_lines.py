@@ -1,0 +1,223 @@
+from dataclasses import replace
+
+import pytest
+
+from esa_pytest.drift.judge import judge
+from esa_pytest.evaluation.metrics import stratum_metrics
+from esa_pytest.records import BitStability, Change, MetricRow, NonFinite, Outcome, Record, Tier, Verdict
+from esa_pytest.report import lines
+from tests.unit.builders import ENVIRONMENT, STRATA, changed_identity, scored, small_record, token_scores
+
+GOLDEN = small_record()
+STRATUM_METRICS = stratum_metrics(GOLDEN.scores, STRATA)
+TORCH = Change(name="version.torch", golden="2.9.0", measured="2.10.0")
+THREADS = Change(name="cpu.threads", golden="2", measured=None)
+
+
+def elsewhere(record: Record) -> Record:
+    return replace(record, environment=ENVIRONMENT | {"version.torch": "2.10.0"})
+
+
+DRIFTED = elsewhere(scored(GOLDEN, token_scores([1.0, 2.5, 3.0, 4.0, 0.5, 1.5])))
+NUDGED = elsewhere(scored(GOLDEN, token_scores([1.0, 2.0, 3.0, 4.001, 0.5, 1.5])))
+
+
+def failed(measured: Record, golden: Record = GOLDEN) -> list[str]:
+    return lines.failed_lines(judge(golden, measured), measured, golden, path="g/cpu.json", command="pytest -k tiny")
+
+
+def test_identical_run_in_the_same_environment() -> None:
+    assert lines.passed_lines(judge(GOLDEN, GOLDEN), GOLDEN, GOLDEN, STRATUM_METRICS) == [
+        "  identical      6 of 6 token NLLs bit-equal   loss 2.0000  ppl 7.39  acc 50.0%",
+        "  throughput     1,234 tok/s, 1.00 of the golden's efficiency; peak resident 1.00 GiB",
+        "  strata         prose 1.50 (3) · code 2.50 (3)",
+        "  would have caught: any changed bit",
+    ]
+
+
+def test_run_within_noise_elsewhere() -> None:
+    assert lines.passed_lines(judge(GOLDEN, NUDGED), NUDGED, GOLDEN, STRATUM_METRICS) == [
+        (
+            "  within-noise   decided by tier 5 (aggregate): 1 of 6 token NLLs have other bits "
+            "in an environment that differs in 1 item, and every metric is within its tolerance   "
+            "loss 2.0002  ppl 7.39  acc 50.0%"
+        ),
+        "  environment    1 difference:",
+        "    version.torch  2.9.0 -> 2.10.0",
+        (
+            "  bits           1 of 6 tokens changed · mean +1.67e-04 · rms 4.08e-04 · max 1.00e-03 nats · "
+            "first at position 1 of its window · 0 top-1 flips"
+        ),
+        "  throughput     1,234 tok/s, 1.00 of the golden's efficiency; peak resident 1.00 GiB",
+        "  strata         prose 1.50 (3) · code 2.50 (3)",
+        "  would have caught: a loss shift of 0.1% (provisional)",
+    ]
+
+
+def test_drifted_run_shows_the_table_the_environment_and_the_remedy() -> None:
+    assert failed(DRIFTED) == [
+        "esa: tiny-smoke is metric-drift, decided by tier 5 (aggregate):",
+        (
+            "  1 of 6 token NLLs have other bits in an environment that differs in 1 item, "
+            "and perplexity drifted by +0.6421, allowed is 0.015."
+        ),
+        "",
+        "  metric          golden   measured  drift    allowed",
+        "  loss            2        2.08333   +0.0833  ±0.002 (provisional)  <- drifted",
+        "  perplexity      7.38906  8.03119   +0.642   ±0.0148 (provisional)  <- drifted",
+        "  token accuracy  0.5      0.5       +0       ±0.01 (provisional)",
+        "",
+        (
+            "  bits           1 of 6 tokens changed · mean +8.33e-02 · rms 2.04e-01 · max 5.00e-01 nats · "
+            "first at position 1 of its window · 0 top-1 flips"
+        ),
+        "  environment    1 difference:",
+        "    version.torch  2.9.0 -> 2.10.0",
+        "  golden         g/cpu.json of 2026-01-02T03:04:05+00:00",
+        "",
+        "  Check that it is no regression first. To accept it:",
+        "    pytest -k tiny --snapshot-update",
+    ]
+
+
+def test_changed_inputs_are_listed_where_there_are_several() -> None:
+    measured = changed_identity(GOLDEN, ("tokens", "sha256"), "0" * 64)
+    assert failed(changed_identity(measured, ("corpus", "embedded", "sha256"), None)) == [
+        "esa: tiny-smoke is inputs-changed, decided by tier 0 (identity):",
+        "  corpus.embedded.sha256 is null, the golden has cccccccccccc…; it is not the same experiment.",
+        "",
+        "  changed inputs, the likeliest cause first:",
+        f"    corpus.embedded.sha256  {'c' * 57}… -> null",
+        f"    tokens.sha256           {'e' * 57}… -> {'0' * 57}…",
+        "",
+        "  environment    the same as the golden's",
+        "  golden         g/cpu.json of 2026-01-02T03:04:05+00:00",
+        "",
+        "  Check that it is no regression first. To accept it:",
+        "    pytest -k tiny --snapshot-update",
+    ]
+
+
+def test_single_changed_input_is_told_once() -> None:
+    assert failed(changed_identity(GOLDEN, ("model", "dtype"), "bfloat16")) == [
+        "esa: tiny-smoke is inputs-changed, decided by tier 0 (identity):",
+        "  model.dtype is bfloat16, the golden has float32; it is not the same experiment.",
+        "",
+        "  environment    the same as the golden's",
+        "  golden         g/cpu.json of 2026-01-02T03:04:05+00:00",
+        "",
+        "  Check that it is no regression first. To accept it:",
+        "    pytest -k tiny --snapshot-update",
+    ]
+
+
+def test_run_that_is_not_finite_cannot_be_accepted() -> None:
+    measured = replace(GOLDEN, metrics=None, non_finite=NonFinite(what="nll", window=1, token=3))
+    verdict = judge(GOLDEN, measured)
+    assert lines.failed_lines(verdict, measured, None, path="g/cpu.json", command="pytest -k tiny") == [
+        "esa: tiny-smoke is non-finite, decided by tier 1 (finite):",
+        "  the nll is NaN or infinite, first in window 1, token 3.",
+        "",
+        "",
+        "  A run that is not finite is never a golden: mend the model or its inputs.",
+    ]
+
+
+def test_failure_in_one_line() -> None:
+    assert lines.failed_line(judge(GOLDEN, changed_identity(GOLDEN, ("model", "dtype"), "bfloat16"))) == (
+        "  inputs-changed decided by tier 0 (identity): "
+        "model.dtype is bfloat16, the golden has float32; it is not the same experiment"
+    )
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_label_never_touches_its_text(outcome: Outcome) -> None:
+    verdict = Verdict(outcome=outcome, tier=Tier.EXACT, reason="why")
+    assert lines.failed_line(verdict).startswith(f"  {outcome.value} ")
+
+
+def test_recorded_run_tells_its_place_and_its_stability() -> None:
+    assert lines.recorded_lines(GOLDEN, path="g/cpu.json", strata=STRATUM_METRICS) == [
+        "  recorded       g/cpu.json   loss 2.0000  ppl 7.39  acc 50.0%",
+        "  bits           bit-equal in this and 2 fresh processes",
+        "  throughput     1,234 tok/s, efficiency 0.50; peak resident 1.00 GiB",
+        "  strata         prose 1.50 (3) · code 2.50 (3)",
+    ]
+
+
+def test_recorded_run_that_is_not_stable_says_so() -> None:
+    measured = replace(GOLDEN, bit_stability=BitStability(fresh_processes=2, distinct_bit_patterns=3))
+    assert lines.recorded_lines(measured, path="g", strata={})[1] == (
+        "  bits           3 bit patterns in 3 processes: not stable"
+    )
+
+
+@pytest.mark.parametrize(
+    ("golden", "compared"),
+    [
+        (None, "no golden"),
+        (GOLDEN, "golden of 2026-01-02, same environment"),
+        (elsewhere(GOLDEN), "golden of 2026-01-02, 1 difference in environment"),
+        (replace(GOLDEN, environment={}), "golden of 2026-01-02, 4 differences in environment"),
+    ],
+)
+def test_environment_line_says_where_and_what_is_compared(golden: Record | None, compared: str) -> None:
+    assert lines.environment_line(GOLDEN, golden) == f"esa: cpu (avx2) · torch 2.9.0 · transformers 5.0.0 · {compared}"
+
+
+def test_environment_line_names_the_accelerator_where_there_is_one() -> None:
+    measured = replace(GOLDEN, device="cuda-sm90", environment=ENVIRONMENT | {"cuda.device": "NVIDIA H200"})
+    assert lines.environment_line(measured, None).startswith("esa: cuda-sm90 (NVIDIA H200) · torch 2.9.0 · ")
+
+
+@pytest.mark.parametrize(
+    ("before", "compared"),
+    [(0.25, "2.00 of the golden's efficiency"), (0.0, "efficiency 0.50"), (None, "efficiency 0.50")],
+)
+def test_throughput_is_compared_where_the_golden_has_an_efficiency(before: float | None, compared: str) -> None:
+    golden = replace(GOLDEN, resources={"efficiency": before})
+    assert lines.throughput_line(GOLDEN, golden) == f"1,234 tok/s, {compared}; peak resident 1.00 GiB"
+
+
+def test_memory_names_each_peak() -> None:
+    peaks = {"peak_resident_bytes": 2**29, "peak_cuda_allocated_bytes": 3 * 2**30, "rounds": 1, "peak_unknown": None}
+    assert lines.memory_text(peaks) == "peak resident 0.50 GiB, peak cuda allocated 3.00 GiB"
+
+
+def test_metric_without_a_bound_is_shown_and_not_gated() -> None:
+    row = MetricRow(name="mean_nll", golden=2.0, measured=2.5, drift=0.5, allowed=None, source="")
+    assert lines.table((row,)) == [
+        "  metric  golden  measured  drift  allowed",
+        "  loss    2       2.5       +0.5   not gated",
+    ]
+
+
+def test_change_that_one_side_lacks_is_shown_as_none() -> None:
+    verdict = replace(judge(GOLDEN, DRIFTED), environment=(THREADS, TORCH))
+    text = lines.failed_lines(verdict, DRIFTED, GOLDEN, path="g", command="pytest")
+    begin = text.index("  environment    2 differences:")
+    assert text[begin + 1 : begin + 3] == ["    cpu.threads    2 -> (none)", "    version.torch  2.9.0 -> 2.10.0"]
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 flips"), (1, "1 flip"), (2, "2 flips")])
+def test_count_agrees_with_its_noun(number: int, text: str) -> None:
+    assert lines.count(number, "flip") == text
+
+
+def test_count_takes_an_irregular_plural() -> None:
+    assert [lines.count(number, "process", "processes") for number in (1, 2)] == ["1 process", "2 processes"]
+
+
+def test_properties_are_those_of_the_run() -> None:
+    properties = lines.properties(Outcome.IDENTICAL, judge(GOLDEN, GOLDEN), GOLDEN)
+    assert properties["esa_outcome"] == "identical"
+    assert type(properties["esa_outcome"]) is str
+    assert (properties["esa_tier"], type(properties["esa_tier"])) == (2, int)
+    assert properties["esa_mean_nll"] == 2.0
+    assert properties["esa_efficiency"] == 0.5
+
+
+def test_run_without_verdict_or_metrics_has_fewer_properties() -> None:
+    properties = lines.properties("recorded", None, replace(GOLDEN, metrics=None))
+    assert properties["esa_outcome"] == "recorded"
+    assert not {"esa_tier", "esa_mean_nll", "esa_perplexity"} & properties.keys()
