@@ -92,4 +92,6 @@ def _config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"There is no config.json in {folder}; is it a transformers checkpoint?") from None
     except ValueError as error:
         raise CheckpointError(f"{path} is no JSON ({error}); fetch it anew.") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} is no JSON object but a {type(config).__name__}; fetch it anew.")
     return {key: value for key, value in config.items() if key not in VOLATILE_CONFIG_KEYS}

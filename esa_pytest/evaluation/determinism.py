@@ -31,7 +31,7 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=cuda):
         random.seed(seed)
         np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
+        torch.manual_seed(seed % 2**64)
         try:
             yield
         finally:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from esa_pytest.evaluation.determinism import deterministic
 from esa_pytest.evaluation.efficiency import synchronise
 from esa_pytest.evaluation.finiteness import locate_non_finite, watch_layers
-from esa_pytest.evaluation.loading import LoadedModel
+from esa_pytest.evaluation.loading import LoadedModel, refuse_unknown_tokens
 from esa_pytest.evaluation.memory import peak_memory
 from esa_pytest.evaluation.preparation import Prepared
 from esa_pytest.evaluation.scoring import BatchScores, head_is_separable, score_batch
@@ -55,6 +55,7 @@ def evaluate(model: LoadedModel, prepared: Prepared, *, seed: int, description: 
     """
     batches = prepared.batches
     device = model.device
+    refuse_unknown_tokens(model.network, batches)
     with deterministic(seed=seed), peak_memory(device) as peak_bytes:
         split_head = head_is_separable(model.network, device=device)
         synchronise(device)

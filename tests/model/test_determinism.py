@@ -44,9 +44,9 @@ def _states() -> dict[str, object]:
 def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
     """Two starting points: torch's defaults, and the opposite of each; the defaults come back afterwards."""
     other = request.param == "all-otherwise"
-    before = _states()
+    mode = torch.get_deterministic_debug_mode()
     cudnn = torch.backends.cudnn
-    torch.use_deterministic_algorithms(mode=other, warn_only=other)
+    torch.set_deterministic_debug_mode("error" if other else "default")
     monkeypatch.setattr(cudnn, "deterministic", other)
     monkeypatch.setattr(cudnn, "benchmark", other)
     monkeypatch.setattr(UTILS, "fill_uninitialized_memory", not other)
@@ -55,10 +55,7 @@ def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     else:
         monkeypatch.delenv(WORKSPACE, raising=False)
     yield _states()
-    torch.use_deterministic_algorithms(
-        mode=bool(before["algorithms"]),
-        warn_only=bool(before["warn-only"]),
-    )
+    torch.set_deterministic_debug_mode(mode)
 
 
 def test_every_state_is_what_it_was_after_an_evaluation(

@@ -98,9 +98,10 @@ def test_an_infinite_logit_of_another_token_is_named(llama: LoadedModel, text: P
     assert _evaluated(llama, text).non_finite == NonFinite(what="output", window=0, token=0, layer="lm_head")
 
 
-def test_a_nan_that_does_not_come_again_is_named_by_its_score(llama: LoadedModel, text: Path) -> None:
-    _alter(llama.network, "model.layers.2", lambda hidden: hidden[1, 7].fill_(NAN), times=1)
-    assert _evaluated(llama, text).non_finite == NonFinite(what="nll", window=1, token=7)
+@pytest.mark.parametrize("stride", [8, CONTEXT_LENGTH])
+def test_a_nan_that_does_not_come_again_is_named_by_its_score(llama: LoadedModel, text: Path, stride: int) -> None:
+    _alter(llama.network, "model.layers.2", lambda hidden: hidden[1, 27].fill_(NAN), times=1)
+    assert _evaluated(llama, text, stride=stride).non_finite == NonFinite(what="nll", window=1, token=27)
 
 
 def test_a_nan_that_does_not_come_again_and_reaches_no_score_is_told(llama: LoadedModel, text: Path) -> None:

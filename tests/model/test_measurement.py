@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from esa_pytest.baselines.catalog import Baseline, FolderModel
 from esa_pytest.errors import CheckpointError, ModelUnavailableError
 from esa_pytest.evaluation.efficiency import forward_flops
-from esa_pytest.evaluation.loading import LoadedModel
+from esa_pytest.evaluation.loading import LoadedModel, load_model
 from esa_pytest.evaluation.scoring import score_batch
 from esa_pytest.measurement import measure
 from esa_pytest.records import METRIC_NAMES, NonFinite, Record
@@ -125,17 +125,26 @@ def test_operations_are_counted_as_torch_counts_them(tiny_model: LoadedModel, co
     assert forward_flops(tiny_model.network, (batch,)) == counted.get_total_flops() + attention
 
 
-def test_the_shelf_keeps_the_last_model_and_drops_it_for_another(baseline: Baseline, tmp_path: Path) -> None:
+def test_the_shelf_keeps_the_last_model_and_drops_it_before_it_loads_another(
+    baseline: Baseline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_tiny("gpt-neox", tmp_path / "other")
     other = baseline.model_copy(update={"model_name": "other", "model": FolderModel(path=tmp_path / "other")})
     shelf = ModelShelf(device="cpu")
-    network = weakref.ref(shelf.get(baseline).model.network)
-    assert shelf.get(baseline.model_copy(update={"type_name": "longer"})).model.network is network()
-    assert type(shelf.get(other).model.network).__name__ == "GPTNeoXForCausalLM"
-    assert network() is None
-    again = weakref.ref(shelf.get(other).model.network)
+    first = weakref.ref(shelf.get(baseline).model.network)
+    assert shelf.get(baseline.model_copy(update={"type_name": "longer"})).model.network is first()
+    still_there = []
+
+    def load(folder: Path, *, device: torch.device) -> LoadedModel:
+        still_there.append(first() is not None)
+        return load_model(folder, device=device)
+
+    monkeypatch.setattr("esa_pytest.shelf.load_model", load)
+    second = weakref.ref(shelf.get(other).model.network)
+    assert type(second()).__name__ == "GPTNeoXForCausalLM"
+    assert still_there == [False]
     shelf.clear()
-    assert again() is None
+    assert second() is None
 
 
 def test_an_unavailable_model_is_found_out_once(baseline: Baseline, tmp_path: Path) -> None:
