@@ -109,8 +109,8 @@ def _refuse_invented_weights(folder: Path, report: dict[str, Any]) -> None:
     invented = sorted(str(key[0] if isinstance(key, tuple) else key) for kind in _INVENTED for key in report[kind])
     if invented:
         raise CheckpointError(
-            f"The checkpoint {folder} does not fit its config.json: {len(invented)} weights would be made up, "
-            f"{invented[0]} first; fetch it anew, or mend the config."
+            f"The checkpoint {folder} does not fit its config.json: transformers would make up "
+            f"{len(invented)} of its tensors, {invented[0]} first; fetch it anew, or mend the config."
         )
 
 

@@ -167,11 +167,25 @@ def test_weights_config_and_tokenizer_that_do_not_fit_are_refused(own_checkpoint
         _located_and_loaded(own_checkpoint)
 
 
+def test_a_missing_tensor_is_named(own_checkpoint: Path) -> None:
+    _drop_tensor(own_checkpoint)
+    with pytest.raises(CheckpointError, match=r"would make up 1 of its tensors, model\.layers\.1\.mlp\.up_proj\.weight"):
+        _located_and_loaded(own_checkpoint)
+
+
+def test_a_head_that_is_the_embedding_need_not_be_in_the_file(tmp_path: Path) -> None:
+    build_network("llama", tie_word_embeddings=True).save_pretrained(tmp_path)
+    save_byte_tokenizer(tmp_path)
+    assert "lm_head.weight" not in load_file(tmp_path / WEIGHTS)
+    network = _located_and_loaded(tmp_path).network
+    assert network.lm_head.weight is network.model.embed_tokens.weight
+
+
 def test_a_token_that_the_model_has_no_embedding_for_is_refused(tmp_path: Path, corpus: Path) -> None:
     ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     build_network("llama", vocab_size=40, **ids).save_pretrained(tmp_path)
     save_byte_tokenizer(tmp_path)
-    with pytest.raises(EsaError):
+    with pytest.raises(EsaError, match=r"The tokenizer does not fit the model: .* the model has 40 embeddings"):
         evaluate_tiny(_located_and_loaded(tmp_path), tiny_baseline(tmp_path, corpus))
 
 

@@ -92,6 +92,8 @@ def test_a_nan_is_carried_into_the_record(baseline: Baseline, shelved: Shelved) 
 def test_the_environment_holds_what_may_change_bits(
     baseline: Baseline, shelved: Shelved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("OMP_SCHEDULE", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
     before = _measured(baseline, shelved).environment
     monkeypatch.setenv("OMP_SCHEDULE", "static")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
