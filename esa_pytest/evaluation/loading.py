@@ -94,6 +94,7 @@ def load_model(folder: Path, *, device: torch.device) -> LoadedModel:
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
             )
         except (MemoryError, torch.OutOfMemoryError):
             raise

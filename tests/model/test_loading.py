@@ -171,8 +171,13 @@ def test_a_missing_tensor_is_named(own_checkpoint: Path) -> None:
     _drop_tensor(own_checkpoint)
     sentence = r"would make up 1 of its tensors, model\.layers\.1\.mlp\.up_proj\.weight first"
     with pytest.raises(CheckpointError, match=sentence):
-        CheckpointError, match=r"would make up 1 of its tensors, model\.layers\.1\.mlp\.up_proj\.weight"
-    ):
+        _located_and_loaded(own_checkpoint)
+
+
+def test_tensors_of_other_shapes_are_named(own_checkpoint: Path) -> None:
+    _change_config(own_checkpoint, intermediate_size=48)
+    sentence = r"would make up 9 of its tensors, model\.layers\.0\.mlp\.down_proj\.weight first"
+    with pytest.raises(CheckpointError, match=sentence):
         _located_and_loaded(own_checkpoint)
 
 
