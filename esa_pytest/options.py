@@ -84,7 +84,8 @@ def given(option: Option, config: pytest.Config, table: Mapping[str, Any]) -> Gi
     candidates = (
         (config.getoption(option.flag), option.flag),
         (os.environ.get(option.variable), f"the variable {option.variable}"),
-        (config.getini(option.ini), f"the ini key {option.ini}"),
+        # An ini key that is not set is None, and "" before pytest 8.2.
+        (config.getini(option.ini) or None, f"the ini key {option.ini}"),
         (table.get(option.name), f"[tool.esa] {option.name}"),
     )
     for value, origin in candidates:
