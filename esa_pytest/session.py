@@ -36,9 +36,10 @@ class BaselineSession:
         self._reports: dict[str, str] = {}
         self._labels: dict[str, str] = {}
 
-    @property
     def settings(self) -> "Settings":
         """The settings, resolved at first use.
+
+        No property: older releases of pytest read every attribute of a plugin when it is registered.
 
         Raises:
             SettingError: a value is not allowed.
@@ -61,7 +62,7 @@ class BaselineSession:
                     *([pytest.mark.xdist_group(baseline.model_name)] if grouped else []),
                 ],
             )
-            for baseline in self.settings.baselines
+            for baseline in self.settings().baselines
         ]
 
     def protect(self, items: Sequence[pytest.Item]) -> None:
@@ -102,9 +103,9 @@ class BaselineSession:
         from esa_pytest.shelf import ModelShelf
 
         if self._shelf is None:
-            self._shelf = ModelShelf(device=self.settings.device)
+            self._shelf = ModelShelf(device=self.settings().device)
         context = CheckContext(
-            settings=self.settings,
+            settings=self.settings(),
             shelf=self._shelf,
             snapshot=request.getfixturevalue("snapshot"),
             benchmark=request.getfixturevalue("benchmark") if self._benchmarks() else None,
@@ -136,7 +137,7 @@ class BaselineSession:
 
     def finish(self, exitstatus: int) -> int:
         """The exit status of the session: one that selected baselines and judged none has not passed."""
-        if exitstatus == pytest.ExitCode.OK and self._nothing_judged() and not self.settings.allow_unjudged:
+        if exitstatus == pytest.ExitCode.OK and self._nothing_judged() and not self.settings().allow_unjudged:
             return int(pytest.ExitCode.TESTS_FAILED)
         return exitstatus
 
@@ -164,7 +165,7 @@ class BaselineSession:
         recorded = sum(outcome == RECORDED for outcome in self._outcomes.values())
         last = f"esa: judged {judged} of {len(self._selected)}" + (f", recorded {recorded}" if recorded else "")
         if self._nothing_judged():
-            if self.settings.allow_unjudged:
+            if self.settings().allow_unjudged:
                 return ["esa: nothing was judged, which --esa-allow-unjudged accepts", last]
             return [
                 "esa: nothing was judged, so this run has not passed (--esa-allow-unjudged accepts that)",
@@ -178,10 +179,10 @@ class BaselineSession:
         advice = []
         if self._config.getoption("dist", default="no") not in ("no", "loadgroup"):
             advice.append("esa: warning: without --dist loadgroup several workers load the same model; add it to -n")
-        wanted = {baseline.folder for baseline in self.settings.baselines}
+        wanted = {baseline.folder for baseline in self.settings().baselines}
         advice += [
             f"esa: no entry of the matrix wants {path}; remove it by hand if nobody needs it"
-            for path in unwanted_goldens(self.settings.golden_dir, wanted)
+            for path in unwanted_goldens(self.settings().golden_dir, wanted)
         ]
         return advice
 
@@ -205,6 +206,6 @@ def settings_or_usage_error(session: BaselineSession) -> None:
         pytest.UsageError: a value is not allowed; the message lists the valid ones.
     """
     try:
-        _ = session.settings
+        session.settings()
     except SettingError as error:
         raise pytest.UsageError(str(error)) from None
