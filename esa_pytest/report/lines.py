@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from esa_pytest.drift.judge import environment_changes
 from esa_pytest.records import BitDrift, Change, MetricRow, Metrics, Outcome, Record, Verdict
 
 # People say loss; the code says mean_nll.
@@ -21,10 +22,7 @@ def environment_line(measured: Record, golden: Record | None) -> str:
 def _compared_with(measured: Record, golden: Record | None) -> str:
     if golden is None:
         return "no golden"
-    differing = sum(
-        golden.environment.get(name) != measured.environment.get(name)
-        for name in golden.environment.keys() | measured.environment.keys()
-    )
+    differing = len(environment_changes(golden.environment, measured.environment))
     age = f"golden of {str(golden.provenance.get('utc'))[:10]}"
     return f"{age}, same environment" if differing == 0 else f"{age}, {count(differing, 'difference')} in environment"
 
