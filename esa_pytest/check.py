@@ -15,7 +15,6 @@ from esa_pytest.drift.judge import judge, non_finite_verdict
 from esa_pytest.errors import EsaError, GoldenError, GoldenMissingError, ModelUnavailableError
 from esa_pytest.evaluation.cache import write_atomically
 from esa_pytest.evaluation.loading import dtype_of
-from esa_pytest.evaluation.metrics import stratum_metrics
 from esa_pytest.golden.bit_stability import measure_bit_stability
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.location import GoldenLocation
@@ -154,8 +153,7 @@ class GuardedBaseline:
         measurement.seconds["bit_stability"] = time.perf_counter() - begin
         if not self._assert_snapshot(measured, location, rewriting=True):
             raise GoldenError(f"The golden {location.json} could not be written; what was there is unchanged.")
-        strata = stratum_metrics(scores, measured.strata)
-        text = lines.recorded_lines(measured, path=self._shown(location), strata=strata)
+        text = lines.recorded_lines(measured, path=self._shown(location), strata=measurement.strata)
         self._publish(RECORDED, None, measurement, None, location, text)
 
     def _assert_snapshot(self, measured: Record, location: GoldenLocation, *, rewriting: bool) -> bool:
@@ -168,7 +166,7 @@ class GuardedBaseline:
     ) -> None:
         measured = measurement.record
         if verdict.outcome.passed and golden is not None:
-            text = lines.passed_lines(verdict, measured, golden, stratum_metrics(measured.scores, measured.strata))
+            text = lines.passed_lines(verdict, measured, golden, measurement.strata)
             self._publish(verdict.outcome, verdict, measurement, golden, location, text)
             return
         failure = lines.failed_lines(
@@ -188,7 +186,6 @@ class GuardedBaseline:
     ) -> None:
         """Write the run's documents and attach its results to the test's report."""
         measured = measurement.record
-        strata = stratum_metrics(measured.scores, measured.strata) if measured.metrics else {}
         documents = {
             "manifest.json": manifest(
                 measured,
@@ -198,7 +195,7 @@ class GuardedBaseline:
                 notes=measurement.notes,
                 golden_file=self._shown(location),
             ),
-            "results_summary.json": results_summary(measured, outcome=outcome, strata=strata),
+            "results_summary.json": results_summary(measured, outcome=outcome, strata=measurement.strata),
         }
         for name, document in documents.items():
             write_atomically(self._context.settings.output_dir / self.baseline.folder / name, as_json(document))

@@ -10,9 +10,10 @@ from esa_pytest.errors import EvaluationError
 from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.fresh import bits_of
 from esa_pytest.evaluation.loading import device_type
+from esa_pytest.evaluation.metrics import stratum_metrics
 from esa_pytest.evaluation.preparation import Prepared, prepare
 from esa_pytest.golden.assembly import assemble
-from esa_pytest.records import Record
+from esa_pytest.records import Metrics, Record
 from esa_pytest.shelf import Shelved
 
 
@@ -33,11 +34,13 @@ class Measurement:
         record: this run's record.
         seconds: wall time by part.
         notes: what a reader should know of the texts.
+        strata: the metrics of each stratum; none for a run that is not finite.
     """
 
     record: Record
     seconds: dict[str, float]
     notes: tuple[str, ...]
+    strata: dict[str, Metrics]
 
 
 def measure(
@@ -76,7 +79,8 @@ def measure(
         "evaluate_first_round": done[0].seconds,
         "assemble": time.perf_counter() - evaluated,
     }
-    return Measurement(record=record, seconds=seconds, notes=prepared.notes)
+    strata = stratum_metrics(record.scores, record.strata) if record.metrics else {}
+    return Measurement(record=record, seconds=seconds, notes=prepared.notes, strata=strata)
 
 
 def _evaluate_rounds(
