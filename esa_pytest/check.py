@@ -11,20 +11,20 @@ from syrupy.assertion import SnapshotAssertion
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.drift.judge import judge, non_finite_verdict
-from esa_pytest.errors import EsaError, GoldenError, GoldenMissingError, ModelUnavailableError
-from esa_pytest.evaluation.cache import write_atomically
+from esa_pytest.consistency import FRESH_PROCESS
+from esa_pytest.drift.judge import environment_changes, judge, non_finite_verdict
+from esa_pytest.errors import EsaError, EvaluationError, GoldenError, GoldenMissingError, UnavailableError
 from esa_pytest.evaluation.loading import dtype_of
 from esa_pytest.golden.bit_stability import measure_bit_stability
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.provenance import provenance
-from esa_pytest.measurement import Benchmark, Measurement, measure
+from esa_pytest.measurement import Benchmark, Limit, Measurement, measure
+from esa_pytest.publishing import run_lines, write_documents
 from esa_pytest.records import Outcome, Record, Verdict
 from esa_pytest.report import lines
-from esa_pytest.report.documents import as_json, manifest, results_summary
 from esa_pytest.settings import Settings
-from esa_pytest.shelf import ModelShelf
+from esa_pytest.shelf import ModelShelf, Shelved
 from esa_pytest.snapshot import golden_extension
 
 RECORDED = "recorded"
@@ -43,6 +43,7 @@ class CheckContext:
         update_new_only: `--snapshot-update-new-only`.
         command: the command that runs this test alone.
         add_property: attaches a name and a value to the test's report.
+        limit: guards the time of a phase, `load` or `evaluate`.
     """
 
     settings: Settings
@@ -53,6 +54,7 @@ class CheckContext:
     update_new_only: bool
     command: str
     add_property: Callable[[str, object], None]
+    limit: Limit
 
 
 class GuardedBaseline:
@@ -73,19 +75,19 @@ class GuardedBaseline:
     def model(self) -> PreTrainedModel:
         """The loaded model, in evaluation mode on the session's device; shared by all tests of the model."""
         with self._told_to_pytest():
-            return self._context.shelf.get(self.baseline).model.network
+            return self._shelved().model.network
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer."""
         with self._told_to_pytest():
-            return self._context.shelf.get(self.baseline).model.tokenizer
+            return self._shelved().model.tokenizer
 
     @property
     def device(self) -> torch.device:
         """Where the model lies."""
         with self._told_to_pytest():
-            return self._context.shelf.get(self.baseline).model.device
+            return self._shelved().model.device
 
     def measure(self) -> Record:
         """Evaluate without judging; fails or skips the test where that is impossible."""
@@ -101,15 +103,20 @@ class GuardedBaseline:
         with self._told_to_pytest():
             return self._check()
 
+    def _shelved(self) -> Shelved:
+        with self._context.limit("load"):
+            return self._context.shelf.get(self.baseline)
+
     def _measure(self) -> Measurement:
         settings = self._context.settings
         benchmark, self._benchmark = self._benchmark, None
         return measure(
             self.baseline,
-            self._context.shelf.get(self.baseline),
+            self._shelved(),
             rounds=settings.rounds,
             benchmark=benchmark,
             provenance=provenance(settings.root, reason=settings.reason),
+            limit=self._context.limit,
         )
 
     def _check(self) -> Verdict | None:
@@ -134,6 +141,8 @@ class GuardedBaseline:
             raise self._missing(location)
         if verdict.outcome is not Outcome.NON_FINITE:
             self._assert_snapshot(measured, location, rewriting=self._context.update)
+        if verdict.outcome is Outcome.IDENTICAL:
+            _refuse_broken_promise(self.id, measurement, golden)
         self._report(verdict, measurement, golden, location)
         return verdict
 
@@ -147,8 +156,9 @@ class GuardedBaseline:
 
     def _record(self, measurement: Measurement, location: GoldenLocation) -> None:
         begin = time.perf_counter()
-        scores = measurement.record.scores
-        stability = measure_bit_stability(self.baseline, scores, device=self.device)
+        stability = measure_bit_stability(
+            self.baseline, measurement.scores, device=self.device, batch_tokens=measurement.batch_tokens
+        )
         measured = replace(measurement.record, bit_stability=stability)
         measurement.seconds["bit_stability"] = time.perf_counter() - begin
         if not self._assert_snapshot(measured, location, rewriting=True):
@@ -186,22 +196,17 @@ class GuardedBaseline:
     ) -> None:
         """Write the run's documents and attach its results to the test's report."""
         measured = measurement.record
-        documents = {
-            "manifest.json": manifest(
-                measured,
-                verdict,
-                outcome=outcome,
-                seconds=measurement.seconds,
-                notes=measurement.notes,
-                golden_file=self._shown(location),
-            ),
-            "results_summary.json": results_summary(measured, outcome=outcome, strata=measurement.strata),
-        }
-        for name, document in documents.items():
-            write_atomically(self._context.settings.output_dir / self.baseline.folder / name, as_json(document))
+        write_documents(
+            self._context.settings.output_dir / self.baseline.folder,
+            measurement,
+            verdict,
+            outcome=outcome,
+            reported=self.baseline.reported,
+            golden_file=self._shown(location),
+        )
         properties = lines.properties(outcome, verdict, measured)
-        notes = [f"  note: {note}" for note in measurement.notes]
-        properties["esa_report"] = "\n".join([lines.environment_line(measured, golden), *text, *notes])
+        text = [*text, *run_lines(measurement, self.baseline.reported)]
+        properties["esa_report"] = "\n".join([lines.environment_line(measured, golden), *text])
         for name, value in properties.items():
             self._context.add_property(name, value)
 
@@ -226,11 +231,11 @@ class GuardedBaseline:
         except EsaError as error:
             told = error
         # Outside the except clause, so that pytest shows the sentence and not where it came from.
-        if isinstance(told, ModelUnavailableError):
-            pytest.skip(str(told))
+        if isinstance(told, UnavailableError) and not self._context.settings.strict:
+            raise pytest.skip.Exception(str(told)) from None
         if told is not None:
             self._context.add_property("esa_outcome", type(told).__name__)
-            pytest.fail(f"esa: {self.id} could not be judged. {told}", pytrace=False)
+            raise pytest.fail.Exception(f"esa: {self.id} could not be judged. {told}", pytrace=False) from None
 
 
 def _read(location: GoldenLocation) -> tuple[Record | None, GoldenError | None]:
@@ -238,6 +243,22 @@ def _read(location: GoldenLocation) -> tuple[Record | None, GoldenError | None]:
         return read_golden(location), None
     except GoldenError as error:
         return None, error
+
+
+def _refuse_broken_promise(name: str, measurement: Measurement, golden: Record | None) -> None:
+    """Where the golden's environment proved equal bits from process to process, a repeat with others is no accident."""
+    proven = golden is not None and golden.bit_stability is not None and golden.bit_stability.proven
+    if measurement.consistency is None or golden is None or not proven:
+        return
+    if environment_changes(golden.environment, measurement.record.environment):
+        return
+    for repeat in measurement.consistency.repeats:
+        if repeat.kind == FRESH_PROCESS and not repeat.bit_equal:
+            raise EvaluationError(
+                f"A fresh process gave other bits for {name} than this one, and three of them gave equal bits when "
+                f"its golden was recorded in this environment; look for bad memory, or for a kernel that is not "
+                f"deterministic."
+            )
 
 
 def _verdict(golden: Record | None, measured: Record) -> Verdict | None:

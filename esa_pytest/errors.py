@@ -21,8 +21,44 @@ class TokenizationError(EsaError):
     """The tokens of a corpus are not what the model is meant to see (a doubled or missing BOS)."""
 
 
-class ModelUnavailableError(EsaError):
+class UnavailableError(EsaError):
+    """Something that a baseline needs cannot be had here: a skip with this reason, a failure under `--esa-strict`."""
+
+
+class ModelUnavailableError(UnavailableError):
     """The weights cannot be reached from here; nothing can be judged, and nothing is wrong with them."""
+
+
+class HubUnreachableError(ModelUnavailableError):
+    """The model hub does not answer, or is switched off, and its cache lacks the model."""
+
+
+class GatedModelError(ModelUnavailableError):
+    """The hub wants a token, or its owner's consent, for this model."""
+
+
+class RevisionMissingError(ModelUnavailableError):
+    """The hub has no such repository, or no such commit in it."""
+
+
+class UnsafeWeightsError(ModelUnavailableError):
+    """The repository holds pickled weights only."""
+
+
+class RemoteCodeError(ModelUnavailableError):
+    """The model needs code that transformers does not have."""
+
+
+class TokenizerMismatchError(UnavailableError):
+    """The tokenizer and the model do not belong together."""
+
+
+class InsufficientMemoryError(UnavailableError):
+    """The device has not enough memory for the model."""
+
+
+class CorpusUnavailableError(UnavailableError):
+    """A corpus that has to be fetched cannot be reached from here."""
 
 
 class CheckpointError(EsaError):
@@ -35,6 +71,10 @@ class DeviceError(EsaError):
 
 class EvaluationError(EsaError):
     """The evaluation could not be completed, or contradicted itself between rounds."""
+
+
+class PhaseTimeoutError(EsaError):
+    """Loading or evaluating took longer than the user allows."""
 
 
 class GoldenError(EsaError):

@@ -1,20 +1,26 @@
-"""Measure a baseline: prepare its text, evaluate every round, assemble the record."""
+"""Measure a baseline: prepare its text, evaluate every round, see how they agree, assemble the record."""
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.consistency import measure_consistency
 from esa_pytest.errors import EvaluationError
 from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.fresh import bits_of
 from esa_pytest.evaluation.loading import device_type
 from esa_pytest.evaluation.metrics import stratum_metrics
-from esa_pytest.evaluation.preparation import Prepared, prepare
+from esa_pytest.evaluation.preparation import limits_of, prepare
+from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.golden.assembly import assemble
-from esa_pytest.records import Metrics, Record
+from esa_pytest.records import Consistency, Metrics, Record, TokenScores
 from esa_pytest.shelf import Shelved
+
+# A context in which the work named by a phase ends with a sentence once its time is up.
+Limit = Callable[[str], AbstractContextManager[None]]
 
 
 class Benchmark(Protocol):
@@ -32,15 +38,21 @@ class Measurement:
 
     Attributes:
         record: this run's record.
+        scores: its per-token arrays.
         seconds: wall time by part.
-        notes: what a reader should know of the texts.
+        notes: what a reader should know of the texts and of the run.
         strata: the metrics of each stratum; none for a run that is not finite.
+        consistency: how the run repeated itself; None where the baseline does not ask, or the run is not finite.
+        batch_tokens: most tokens that went through the model at once.
     """
 
     record: Record
+    scores: TokenScores
     seconds: dict[str, float]
     notes: tuple[str, ...]
     strata: dict[str, Metrics]
+    consistency: Consistency | None
+    batch_tokens: int
 
 
 def measure(
@@ -50,6 +62,7 @@ def measure(
     rounds: int | None,
     benchmark: Benchmark | None,
     provenance: dict[str, str | bool | None],
+    limit: Limit,
 ) -> Measurement:
     """Evaluate a baseline and assemble its record.
 
@@ -59,16 +72,27 @@ def measure(
         rounds: how often; None for what the baseline type says.
         benchmark: pytest-benchmark's fixture, which then keeps the times.
         provenance: for the record.
+        limit: guards the time of the phase `evaluate`.
 
     Raises:
         EsaError: the text or the model is not what it should be, or two rounds gave other bits.
     """
     begin = time.perf_counter()
-    prepared = prepare(baseline, shelved.model.tokenizer, device_type=device_type(shelved.model.device))
+    model = shelved.model
+    prepared = prepare(
+        baseline,
+        model.tokenizer,
+        device_type=device_type(model.device),
+        limits=limits_of(model.network),
+        hub=shelved.hub,
+    )
     ready = time.perf_counter()
-    done = _evaluate_rounds(baseline, shelved, prepared, wanted=rounds or baseline.type.rounds, benchmark=benchmark)
-    evaluated = time.perf_counter()
-    record = assemble(baseline, shelved.checkpoint, shelved.model, prepared, done, provenance=provenance)
+    with limit("evaluate"):
+        done = _evaluate_rounds(baseline, shelved, prepared, wanted=rounds or baseline.type.rounds, benchmark=benchmark)
+        evaluated = time.perf_counter()
+        consistency = measure_consistency(baseline, model, done) if done[0].non_finite is None else None
+    repeated = time.perf_counter()
+    record = assemble(baseline, shelved.checkpoint, model, done, provenance=provenance)
     if benchmark is not None:
         benchmark.extra_info.update(record.resources)
     seconds = {
@@ -77,10 +101,18 @@ def measure(
         "prepare": ready - begin,
         "evaluate": evaluated - ready,
         "evaluate_first_round": done[0].seconds,
-        "assemble": time.perf_counter() - evaluated,
+        "consistency": repeated - evaluated,
+        "assemble": time.perf_counter() - repeated,
     }
-    strata = stratum_metrics(record.scores, record.strata) if record.metrics else {}
-    return Measurement(record=record, seconds=seconds, notes=prepared.notes, strata=strata)
+    return Measurement(
+        record=record,
+        scores=done[0].scores,
+        seconds=seconds,
+        notes=(*prepared.notes, *_halving_notes(prepared, done[0])),
+        strata=stratum_metrics(done[0].scores, record.strata) if record.metrics else {},
+        consistency=consistency,
+        batch_tokens=done[0].prepared.batch_tokens,
+    )
 
 
 def _evaluate_rounds(
@@ -90,8 +122,16 @@ def _evaluate_rounds(
     rounds: list[Round] = []
 
     def one_round() -> None:
-        description = f"{baseline.id}, round {len(rounds) + 1} of {wanted}"
-        rounds.append(evaluate(shelved.model, prepared, seed=baseline.type.seeds[0], description=description))
+        rounds.append(
+            evaluate(
+                shelved.model,
+                # What fitted once fits again, and all rounds have one shape.
+                rounds[0].prepared if rounds else prepared,
+                seed=baseline.type.seeds[0],
+                description=f"{baseline.id}, round {len(rounds) + 1} of {wanted}",
+                probabilities=baseline.type.calibration,
+            )
+        )
 
     if benchmark is not None:
         benchmark.pedantic(one_round, rounds=wanted, iterations=1)
@@ -105,3 +145,14 @@ def _evaluate_rounds(
             f"so look for a kernel that is not deterministic, or set --esa-rounds 1."
         )
     return rounds
+
+
+def _halving_notes(asked: Prepared, done: Round) -> list[str]:
+    if not done.halvings:
+        return []
+    times = "once" if done.halvings == 1 else f"{done.halvings} times"
+    note = (
+        f"The device ran out of memory, so the batch was halved {times}: {done.batch_shapes} instead of "
+        f"{asked.batch_shapes}; all tokens were scored again in the smaller one."
+    )
+    return [note]

@@ -60,6 +60,23 @@ OPTIONS = (
     ),
     Option(name="reason", default=None, metavar="TEXT", help="why a golden is recorded; kept in it"),
     Option(
+        name="strict",
+        default=False,
+        help="fail, instead of skipping, a baseline whose model, memory or corpus cannot be had here",
+    ),
+    Option(
+        name="load_timeout",
+        default=None,
+        metavar="SECONDS",
+        help="most seconds for fetching and loading a model (default: no limit)",
+    ),
+    Option(
+        name="evaluate_timeout",
+        default=None,
+        metavar="SECONDS",
+        help="most seconds for all evaluations of a baseline (default: no limit)",
+    ),
+    Option(
         name="allow_unjudged",
         default=False,
         help="exit 0 even if baselines were selected and none was judged",

@@ -4,6 +4,7 @@ Everything heavy is imported inside the first fixture or hook that needs it: an 
 pytest run of its environment.
 """
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,6 +54,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note which baselines were selected."""
     session.config.stash[SESSION].select(session.items)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """A failed test must not keep its model in memory; by now a debugger has had its look."""
+    try:
+        return (yield)
+    finally:
+        item.config.stash[SESSION].forget_frames(item)
 
 
 @pytest.hookimpl(trylast=True)

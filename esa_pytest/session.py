@@ -4,6 +4,8 @@ Light until a baseline is used: no torch, no pydantic.
 """
 
 import shlex
+import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from esa_pytest.errors import SettingError
 
 if TYPE_CHECKING:
     from esa_pytest.check import GuardedBaseline
+    from esa_pytest.measurement import Limit
     from esa_pytest.settings import Settings
     from esa_pytest.shelf import ModelShelf
 
@@ -113,13 +116,29 @@ class BaselineSession:
             update_new_only=bool(self._config.option.update_new_snapshots_only),
             command=_command(request.node),
             add_property=lambda name, value: request.node.user_properties.append((name, value)),
+            limit=self._limit(request.node),
         )
         return GuardedBaseline(request.param, context)
 
+    def _limit(self, item: pytest.Item) -> "Limit":
+        from esa_pytest.timeouts import limited
+
+        seconds = {"load": self.settings().load_timeout, "evaluate": self.settings().evaluate_timeout}
+        return lambda phase: limited(item, phase=phase, seconds=seconds[phase])
+
     def drop_models(self) -> None:
-        """Free the loaded model."""
+        """Free the loaded model and its device."""
         if self._shelf is not None:
-            self._shelf.clear()
+            self._shelf.close()
+
+    def forget_frames(self, item: pytest.Item) -> None:
+        """Empty the frames of a failed test: pytest keeps its traceback, and with it whatever model it held."""
+        error = getattr(sys, "last_value", None)
+        if not _is_guarded(item):
+            return
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__cause__ or error.__context__
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note what became of a baseline; under xdist this runs where the reports arrive."""

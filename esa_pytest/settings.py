@@ -1,5 +1,6 @@
 """Every setting resolved once, before anything loads; what is not allowed is told with what is."""
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from esa_pytest.baselines.catalog import Baseline, expand_matrix, load_catalog
+from esa_pytest.baselines.catalog import Baseline, Catalog, expand_matrix, load_catalog
 from esa_pytest.errors import SettingError
 from esa_pytest.options import OPTIONS, Given, given
 
@@ -38,8 +39,12 @@ class Settings:
         output_dir: absolute.
         rounds: how often each evaluation is repeated; None for what the baseline type says.
         reason: why a golden is recorded.
+        strict: whether a baseline that cannot be judged here fails instead of being skipped.
+        load_timeout: most seconds for fetching and loading a model; None for no limit.
+        evaluate_timeout: most seconds for all evaluations of a baseline; None for no limit.
         allow_unjudged: whether a session that judged nothing may exit 0.
         root: pytest's rootdir.
+        catalog: everything that the matrix may name.
         baselines: the matrix, expanded.
     """
 
@@ -48,8 +53,12 @@ class Settings:
     output_dir: Path
     rounds: int | None
     reason: str | None
+    strict: bool
+    load_timeout: float | None
+    evaluate_timeout: float | None
     allow_unjudged: bool
     root: Path
+    catalog: Catalog
     baselines: tuple[Baseline, ...]
 
 
@@ -98,8 +107,12 @@ def resolve(config: pytest.Config) -> Settings:
         output_dir=_folder(values["output_dir"], root),
         rounds=_rounds(values["rounds"]),
         reason=None if values["reason"].value is None else str(values["reason"].value),
+        strict=_truth(values["strict"]),
+        load_timeout=_seconds(values["load_timeout"]),
+        evaluate_timeout=_seconds(values["evaluate_timeout"]),
         allow_unjudged=_truth(values["allow_unjudged"]),
         root=root,
+        catalog=catalog,
         baselines=expand_matrix(matrix, catalog),
     )
 
@@ -130,6 +143,18 @@ def _rounds(choice: Given) -> int | None:
     if isinstance(choice.value, bool) or not text.isdecimal() or int(text) < 1:
         raise SettingError(f"{choice.origin} is {choice.value!r}; it takes a whole number from 1 on.")
     return int(text)
+
+
+def _seconds(choice: Given) -> float | None:
+    if choice.value is None:
+        return None
+    try:
+        seconds = math.nan if isinstance(choice.value, bool) else float(choice.value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise SettingError(f"{choice.origin} is {choice.value!r}; it takes a number of seconds above 0.")
+    return seconds
 
 
 def _truth(choice: Given) -> bool:

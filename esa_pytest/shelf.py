@@ -1,20 +1,26 @@
-"""One model in memory at a time, shared by all its baselines."""
+"""One model in memory at a time, shared by all its baselines, on a device that no other worker takes."""
 
+import gc
 import time
 from dataclasses import dataclass
 
+import torch
+
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.errors import ModelUnavailableError
+from esa_pytest.errors import UnavailableError
 from esa_pytest.evaluation.checkpoints import Checkpoint, locate
+from esa_pytest.evaluation.hub import Hub
+from esa_pytest.evaluation.leases import GpuLease, in_worker, lease_gpu, visible_gpus
 from esa_pytest.evaluation.loading import LoadedModel, load_model, resolve_device
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shelved:
-    """A loaded model with its checkpoint and how long both took."""
+    """A loaded model with its checkpoint, the hub it may have come from, and how long both took."""
 
     checkpoint: Checkpoint
     model: LoadedModel
+    hub: Hub
     locate_seconds: float
     load_seconds: float
 
@@ -23,46 +29,72 @@ class ModelShelf:
     """Keeps the model that was asked for last; asking for another drops it first."""
 
     def __init__(self, *, device: str) -> None:
-        self._device = device
+        self._asked = device
+        self._device: torch.device | None = None
+        self._lease: GpuLease | None = None
+        self._hub = Hub()
         self._name: str | None = None
         self._shelved: Shelved | None = None
-        self._unavailable: dict[str, str] = {}
+        self._unavailable: dict[str, UnavailableError] = {}
 
     def get(self, baseline: Baseline) -> Shelved:
         """The loaded model of a baseline.
 
         Raises:
-            ModelUnavailableError: the weights cannot be reached; found out once a session.
+            UnavailableError: the weights cannot be had here; found out once a session.
             CheckpointError: they are not what they should be.
-            DeviceError: the device is not there.
+            DeviceError: the device is not there, or taken.
         """
         name = baseline.model_name
         if name in self._unavailable:
-            raise ModelUnavailableError(self._unavailable[name])
+            known = self._unavailable[name]
+            raise type(known)(str(known))
         if self._shelved is None or self._name != name:
             self.clear()
             try:
-                self._shelved = _load(baseline, device=self._device)
-            except ModelUnavailableError as error:
-                self._unavailable[name] = str(error)
+                self._shelved = self._load(baseline)
+            except UnavailableError as error:
+                self._unavailable[name] = type(error)(str(error))
                 raise
             self._name = name
         return self._shelved
 
     def clear(self) -> None:
-        """Drop the model."""
+        """Drop the model and its memory."""
+        if self._shelved is None:
+            return
         self._shelved = self._name = None
+        gc.collect()
+        if self._device is not None and self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
+    def close(self) -> None:
+        """Drop the model and give the GPU back."""
+        self.clear()
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
 
-def _load(baseline: Baseline, *, device: str) -> Shelved:
-    resolved = resolve_device(device)
-    begin = time.perf_counter()
-    checkpoint = locate(baseline.model)
-    located = time.perf_counter()
-    model = load_model(checkpoint.folder, device=resolved)
-    return Shelved(
-        checkpoint=checkpoint,
-        model=model,
-        locate_seconds=located - begin,
-        load_seconds=time.perf_counter() - located,
-    )
+    def _load(self, baseline: Baseline) -> Shelved:
+        begin = time.perf_counter()
+        device = self._resolved()
+        checkpoint = locate(baseline.model, hub=self._hub)
+        located = time.perf_counter()
+        model = load_model(baseline.model_name, checkpoint, device=device, attention=baseline.model.attention)
+        return Shelved(
+            checkpoint=checkpoint,
+            model=model,
+            hub=self._hub,
+            locate_seconds=located - begin,
+            load_seconds=time.perf_counter() - located,
+        )
+
+    def _resolved(self) -> torch.device:
+        """The device, found out once; a pytest-xdist worker that may choose takes a GPU of its own."""
+        if self._device is None:
+            device = resolve_device(self._asked)
+            if device.type == "cuda" and in_worker() and ":" not in self._asked:
+                self._lease = lease_gpu(visible_gpus())
+                device = torch.device("cuda", self._lease.index)
+            self._device = device
+        return self._device

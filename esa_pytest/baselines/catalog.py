@@ -3,89 +3,30 @@
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from esa_pytest.baselines.sources import CorpusSource, DeviceType, Entry, ModelSource, Name, PositiveInt
 from esa_pytest.errors import SettingError
 
-# Names become parts of file names and of pytest ids, so they hold nothing that could leave a folder.
-NAME_PATTERN = r"^[A-Za-z0-9@](?:[A-Za-z0-9@._-]*[A-Za-z0-9])?$"
-SHA256_PATTERN = r"^[0-9a-f]{64}$"
+PACKAGED = Path(str(resources.files("esa_pytest.baselines")))
 
 
-def _without_double_underscore(name: str) -> str:
-    # <model>__<type> names a folder: a__b with c and a with b__c would share one.
-    if "__" in name:
-        msg = "a name holds no double underscore"
-        raise ValueError(msg)
-    return name
-
-
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80), AfterValidator(_without_double_underscore)]
-Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
-PositiveInt = Annotated[int, Field(gt=0)]
-DeviceType = Literal["cpu", "cuda"]
-BosPolicy = Literal["none", "window"]
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class WheelModel(_Entry):
-    """A GGUF file inside a wheel of the package index, dequantised once."""
-
-    source: Literal["wheel"]
-    package: str
-    version: str
-    wheel_sha256: Sha256
-    wheel_bytes: PositiveInt
-    member: str
-    weights_sha256: Sha256
-    tokenizer_sha256: Sha256
-    license: str
-    bos: BosPolicy
-
-
-class FolderModel(_Entry):
-    """A checkpoint folder on this machine: config.json, safetensors, tokenizer.json."""
-
-    source: Literal["folder"] = "folder"
-    path: Path
-    bos: BosPolicy = "none"
-
-
-class HubModel(_Entry):
-    """A repository of the model hub at a pinned commit."""
-
-    source: Literal["hub"] = "hub"
-    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")]
-    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-    bos: BosPolicy = "none"
-
-
-ModelSource = WheelModel | FolderModel | HubModel
-
-
-class CorpusSource(_Entry):
-    """A text file. `repeat_to_tokens` repeats it until it has that many tokens."""
-
-    path: Path
-    repeat_to_tokens: PositiveInt | None = None
-
-
-class BaselineType(_Entry):
+class BaselineType(Entry):
     """How a baseline is scored.
 
     Attributes:
         corpora: names of the texts.
-        context_lengths: most tokens the model sees in one window, one run each.
+        context_lengths: most tokens the model sees in one window, one run each, as far as its positions reach.
         stride: new tokens a window scores; the context length where it is not given.
-        scored_tokens: by device class, for each corpus, context length and seed.
+        scored_tokens: by device class, of the whole baseline; `baselines.shares` divides them.
         seeds: each selects its windows of the corpus.
         rounds: how often the evaluation is repeated; every round must give the same bits.
         batch_tokens: by device class; divided by the context length it gives the micro-batch.
+        calibration: whether the model's probabilities are examined (ECE, Brier, entropy, top-k mass).
+        other_batch_shape: whether the evaluation is repeated in another batch shape.
+        fresh_process: whether the evaluation is repeated in a new process.
     """
 
     corpora: Annotated[tuple[Name, ...], Field(min_length=1)]
@@ -95,6 +36,9 @@ class BaselineType(_Entry):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     rounds: PositiveInt = 1
     batch_tokens: dict[DeviceType, PositiveInt]
+    calibration: bool = False
+    other_batch_shape: bool = False
+    fresh_process: bool = False
 
     @model_validator(mode="after")
     def _stride_within_context(self) -> "BaselineType":
@@ -104,12 +48,31 @@ class BaselineType(_Entry):
         return self
 
 
-class Catalog(_Entry):
+class Reported(Entry):
+    """What somebody else reported of a baseline; shown beside what is measured, and never judged by.
+
+    Attributes:
+        loss: nats a token.
+        perplexity: its exponential.
+        token_accuracy: a share between 0 and 1.
+        peak_vram_gib: in units of 2**30 bytes.
+        tokens_per_second: scored tokens a second.
+    """
+
+    loss: float
+    perplexity: float
+    token_accuracy: float
+    peak_vram_gib: float
+    tokens_per_second: float
+
+
+class Catalog(Entry):
     """Everything a matrix may name."""
 
     models: dict[Name, Annotated[ModelSource, Field(discriminator="source")]]
-    corpora: dict[Name, CorpusSource]
+    corpora: dict[Name, Annotated[CorpusSource, Field(discriminator="source")]]
     types: dict[Name, BaselineType]
+    reported: dict[Name, dict[Name, Reported]]
 
     @model_validator(mode="after")
     def _types_name_known_corpora(self) -> "Catalog":
@@ -121,14 +84,15 @@ class Catalog(_Entry):
         return self
 
 
-class Baseline(_Entry):
+class Baseline(Entry):
     """What is guarded: a model and how it is scored, with all that both need."""
 
     model_name: Name
     type_name: Name
     model: Annotated[ModelSource, Field(discriminator="source")]
     type: BaselineType
-    corpora: dict[Name, CorpusSource]
+    corpora: dict[Name, Annotated[CorpusSource, Field(discriminator="source")]]
+    reported: Reported | None = None
 
     @property
     def id(self) -> str:
@@ -151,12 +115,15 @@ def load_catalog(additions: dict[str, Any], *, folder: Path) -> Catalog:
     Raises:
         SettingError: an entry is not valid; the message names the entry and the cause.
     """
-    packaged = resources.files("esa_pytest.baselines")
-    tables = tomllib.loads(packaged.joinpath("catalog.toml").read_text(encoding="utf-8"))
-    corpora_folder = Path(str(packaged.joinpath("corpora")))
+    tables = tomllib.loads((PACKAGED / "catalog.toml").read_text(encoding="utf-8"))
     for corpus in tables["corpora"].values():
-        corpus["path"] = corpora_folder / corpus["path"]
-    for table, known in tables.items():
+        if "path" in corpus:
+            corpus["path"] = PACKAGED / "corpora" / corpus["path"]
+    for model in tables["models"].values():
+        if "config" in model:
+            model["config"] = PACKAGED / "shapes" / model["config"]
+    for table in ("models", "corpora", "types"):
+        known = tables[table]
         for name, entry in additions.get(table, {}).items():
             known[name] = _completed(table, known.get(name, {}), entry, folder=folder)
     try:
@@ -170,10 +137,15 @@ def _completed(table: str, packaged: dict[str, Any], entry: Any, *, folder: Path
     if not isinstance(entry, dict):
         return entry
     completed = dict(packaged) | entry if table == "types" else dict(entry)
-    if "path" in completed:
-        completed["path"] = folder / Path(str(completed["path"])).expanduser()
+    for key in ("path", "config") if table == "models" else ("path",):
+        if key in completed:
+            completed[key] = folder / Path(str(completed[key])).expanduser()
     if table == "models":
-        completed.setdefault("source", "hub" if "repo" in completed else "folder")
+        completed.setdefault(
+            "source", "hub" if "repo" in completed else "random" if "config" in completed else "folder"
+        )
+    if table == "corpora":
+        completed.setdefault("source", "dataset" if "split" in completed else "file")
     return completed
 
 
@@ -214,10 +186,11 @@ def expand_matrix(matrix: dict[str, Any], catalog: Catalog) -> tuple[Baseline, .
             )
     order = {name: index for index, (name, _) in reversed(list(enumerate(pairs)))}
     unique = dict.fromkeys(sorted(pairs, key=lambda pair: order[pair[0]]))
-    return tuple(_baseline(model, type_name, catalog) for model, type_name in unique)
+    return tuple(baseline_of(model, type_name, catalog) for model, type_name in unique)
 
 
-def _baseline(model_name: str, type_name: str, catalog: Catalog) -> Baseline:
+def baseline_of(model_name: str, type_name: str, catalog: Catalog) -> Baseline:
+    """One pair of the catalog with all that it needs."""
     baseline_type = catalog.types[type_name]
     return Baseline(
         model_name=model_name,
@@ -225,4 +198,6 @@ def _baseline(model_name: str, type_name: str, catalog: Catalog) -> Baseline:
         model=catalog.models[model_name],
         type=baseline_type,
         corpora={name: catalog.corpora[name] for name in baseline_type.corpora},
+        # A twin stands for the model in front of its @.
+        reported=catalog.reported.get(model_name.partition("@")[0], {}).get(type_name),
     )

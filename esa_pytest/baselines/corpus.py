@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from esa_pytest.baselines.catalog import CorpusSource
+from esa_pytest.baselines.sources import FileCorpus
 from esa_pytest.errors import CorpusError
 
-UNLABELLED = "text"
 READABLE = ".txt, .jsonl, .parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A piece of running text and the stratum it belongs to."""
+    """A piece of running text and the stratum it belongs to: the one it names, else that of its corpus."""
 
     stratum: str
     text: str
@@ -28,7 +27,7 @@ class Corpus:
 
     Attributes:
         name: the name in the catalog.
-        sha256: over the bytes of the file.
+        sha256: over its content.
         documents: in the order of the file.
         repeat_to_tokens: how long the text becomes by repetition; None for running text.
     """
@@ -39,7 +38,7 @@ class Corpus:
     repeat_to_tokens: int | None
 
 
-def read_corpus(name: str, source: CorpusSource) -> Corpus:
+def read_corpus(name: str, source: FileCorpus) -> Corpus:
     """Read a corpus file.
 
     Raises:
@@ -67,7 +66,7 @@ def read_corpus(name: str, source: CorpusSource) -> Corpus:
 def _documents(name: str, path: Path, data: bytes) -> Iterator[Document]:
     match path.suffix:
         case ".txt":
-            yield Document(stratum=UNLABELLED, text=_decoded(name, path, data))
+            yield Document(stratum=name, text=_decoded(name, path, data))
         case ".jsonl":
             yield from _json_lines(name, path, _decoded(name, path, data))
         case ".parquet":
@@ -124,7 +123,7 @@ def _labelled(name: str, where: str, row: Any) -> Document:
             f'The corpus {name!r} has no text on {where}; each entry is {{"text": "...", "stratum": "..."}}, '
             f"the stratum optional."
         )
-    return Document(stratum=str(row.get("stratum") or UNLABELLED), text=row["text"])
+    return Document(stratum=str(row.get("stratum") or name), text=row["text"])
 
 
 def _has_lone_surrogate(text: str) -> bool:

@@ -2,20 +2,30 @@
 
 Until the tolerance is measured it is provisional: a relative shift of the loss of 1e-3. Perplexity is the loss's
 exponential, so what it is allowed follows; a token accuracy may move by the share of tokens whose argmax may flip
-when every logit is rounded anew, which is counted here as 1 % of the tokens.
+when every logit is rounded anew, which is counted here as 1 % of the tokens. Calibration moves with the
+probabilities, by as much as the accuracy at the most.
 """
 
 import math
 
-from esa_pytest.records import MetricRow, Metrics
+from esa_pytest.records import Calibration, MetricRow, Metrics, Record
 
 RELATIVE_LOSS_TOLERANCE = 1e-3
 ACCURACY_TOLERANCE = 0.01
+CALIBRATION_TOLERANCE = 0.01
 SOURCE = "provisional"
 
 
-def metric_rows(golden: Metrics, measured: Metrics) -> tuple[MetricRow, ...]:
-    """Loss, perplexity and token accuracy side by side; both directions are judged alike."""
+def metric_rows(golden: Record, measured: Record) -> tuple[MetricRow, ...]:
+    """Loss, perplexity, token accuracy and calibration side by side; both directions are judged alike."""
+    assert golden.metrics is not None and measured.metrics is not None  # noqa: PT018, S101  (tier 1 has seen to it)
+    rows = _quoted_rows(golden.metrics, measured.metrics)
+    if golden.calibration is None or measured.calibration is None:
+        return rows
+    return rows + _calibration_rows(golden.calibration, measured.calibration)
+
+
+def _quoted_rows(golden: Metrics, measured: Metrics) -> tuple[MetricRow, ...]:
     loss = RELATIVE_LOSS_TOLERANCE * golden.mean_nll
     allowed = {
         "mean_nll": loss,
@@ -28,6 +38,27 @@ def metric_rows(golden: Metrics, measured: Metrics) -> tuple[MetricRow, ...]:
             golden=getattr(golden, name),
             measured=getattr(measured, name),
             drift=_drift(name, golden, measured),
+            allowed=bound,
+            source=SOURCE,
+        )
+        for name, bound in allowed.items()
+    )
+
+
+def _calibration_rows(golden: Calibration, measured: Calibration) -> tuple[MetricRow, ...]:
+    allowed = {
+        "ece": CALIBRATION_TOLERANCE,
+        "brier": CALIBRATION_TOLERANCE,
+        # An entropy is in nats, as the loss is.
+        "mean_entropy": RELATIVE_LOSS_TOLERANCE * 10 * golden.mean_entropy,
+        "top_k_mass": CALIBRATION_TOLERANCE,
+    }
+    return tuple(
+        MetricRow(
+            name=name,
+            golden=getattr(golden, name),
+            measured=getattr(measured, name),
+            drift=getattr(measured, name) - getattr(golden, name),
             allowed=bound,
             source=SOURCE,
         )

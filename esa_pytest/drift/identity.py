@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from esa_pytest.drift.statistics import num_tokens
 from esa_pytest.golden.schema import Missing, differing_leaves
-from esa_pytest.records import Change, Record
+from esa_pytest.records import BlockScores, Change, Record, TokenScores
 
 # A changed text changes the tokens as well: what is nearer to the cause is named first.
 _CAUSES_FIRST = ("baseline", "model", "checkpoint", "tokenizer", "corpus", "windows", "tokens", "metrics")
@@ -20,9 +21,16 @@ def identity_changes(golden: Record, measured: Record) -> tuple[Change, ...]:
         Change(name=name, golden=_text(before), measured=_text(now)) for name, before, now in differing_leaves(old, new)
     ]
     changes.sort(key=lambda change: (_cause_rank(change.name), change.name))
-    if not changes and not np.array_equal(golden.scores.target, measured.scores.target):
+    if not changes and not _same_targets(golden.scores, measured.scores):
         changes.append(Change(name="tokens.target", golden="the golden's arrays", measured="other targets"))
     return tuple(changes)
+
+
+def _same_targets(golden: TokenScores | BlockScores, measured: TokenScores | BlockScores) -> bool:
+    if isinstance(golden, TokenScores) and isinstance(measured, TokenScores):
+        return np.array_equal(golden.target, measured.target)
+    # Blocks keep no targets; the hash over all tokens is part of the identity.
+    return num_tokens(golden) == num_tokens(measured)
 
 
 def _text(value: Any) -> str | None:

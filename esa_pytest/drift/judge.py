@@ -28,7 +28,7 @@ def judge(golden: Record, measured: Record) -> Verdict:
         )
     if measured.non_finite is not None or measured.metrics is None or golden.metrics is None:
         return non_finite_verdict(measured)
-    rows = metric_rows(golden.metrics, measured.metrics)
+    rows = metric_rows(golden, measured)
     bits = bit_drift(golden.scores, measured.scores)
     if bits.num_changed == 0:
         return _identical(environment, rows, bits)
@@ -83,7 +83,7 @@ def _identical(environment: tuple[Change, ...], rows: tuple[MetricRow, ...], bit
     return Verdict(
         outcome=Outcome.IDENTICAL,
         tier=Tier.EXACT,
-        reason=f"{bits.num_tokens} of {bits.num_tokens} token NLLs bit-equal",
+        reason=f"{bits.num_compared} of {bits.num_compared} {bits.unit} NLLs bit-equal",
         would_have_caught=(ANY_BIT,),
         environment=environment,
         rows=rows,
@@ -98,9 +98,9 @@ def _unexplained(
         outcome=Outcome.UNEXPLAINED_BITS,
         tier=Tier.EXACT,
         reason=(
-            f"{bits.num_changed} of {bits.num_tokens} token NLLs have other bits, the environment is the golden's, and "
-            f"{processes} fresh processes gave equal bits when it was recorded: an unrestored perturbation, a flag "
-            f"that is not listed, or bad memory"
+            f"{bits.num_changed} of {bits.num_compared} {bits.unit} NLLs have other bits, the environment is the "
+            f"golden's, and {processes} fresh processes gave equal bits when it was recorded: an unrestored "
+            f"perturbation, a flag that is not listed, or bad memory"
         ),
         environment=environment,
         rows=rows,
@@ -119,7 +119,7 @@ def _aggregate(
         if not stable
         else ""
     )
-    changed = f"{bits.num_changed} of {bits.num_tokens} token NLLs have other bits {why}"
+    changed = f"{bits.num_changed} of {bits.num_compared} {bits.unit} NLLs have other bits {why}"
     if drifted:
         worst = max(drifted, key=lambda row: abs(row.drift) / row.allowed if row.allowed else 0.0)
         return Verdict(

@@ -1,23 +1,20 @@
 """From a model's entry in the catalog to a checkpoint folder on this machine, with the hashes of its content."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from esa_pytest.baselines.catalog import FolderModel, HubModel, ModelSource, WheelModel
+from esa_pytest.baselines.sources import FolderModel, HubModel, ModelSource, RandomModel, WheelModel
 from esa_pytest.errors import CheckpointError, ModelUnavailableError
+from esa_pytest.evaluation.cache import build_folder, cache_root
 from esa_pytest.evaluation.conversion import VOLATILE_CONFIG_KEYS, converted_checkpoint
 from esa_pytest.evaluation.hashing import tokenizer_sha256, weights_sha256
+from esa_pytest.evaluation.hub import Hub
 
-# Everything that is loaded, and nothing that would have to be unpickled or executed.
-_HUB_FILES = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-    "tokenizer*",
-)
+# Raised when the same seed and shape could give other weights.
+_RANDOM_RECIPE = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +23,20 @@ class Checkpoint:
 
     Attributes:
         folder: where config.json, the safetensors files and the tokenizer lie.
-        weights_sha256: over every tensor's name, dtype, shape and bytes.
+        weights_sha256: over every tensor's name, dtype, shape and bytes; over their recipe where they are random.
         tokenizer_sha256: over the vocabulary and merges.
         config: config.json without what names the software that wrote it.
+        random_seed: of the weights, where they are made and not read.
     """
 
     folder: Path
     weights_sha256: str
     tokenizer_sha256: str
     config: dict[str, Any]
+    random_seed: int | None = None
 
 
-def locate(model: ModelSource) -> Checkpoint:
+def locate(model: ModelSource, *, hub: Hub) -> Checkpoint:
     """Find or fetch a model's checkpoint.
 
     Raises:
@@ -46,11 +45,16 @@ def locate(model: ModelSource) -> Checkpoint:
     """
     match model:
         case WheelModel():
-            folder = converted_checkpoint(model)
+            return _checkpoint(converted_checkpoint(model))
         case FolderModel():
-            folder = _existing(model)
+            return _checkpoint(_existing(model))
         case HubModel():
-            folder = _snapshot(model)
+            return _checkpoint(hub.snapshot(model))
+        case RandomModel():
+            return _random_checkpoint(model)
+
+
+def _checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(
         folder=folder,
         weights_sha256=weights_sha256(folder),
@@ -67,21 +71,32 @@ def _existing(model: FolderModel) -> Path:
     return model.path
 
 
-def _snapshot(model: HubModel) -> Path:
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
+def _random_checkpoint(model: RandomModel) -> Checkpoint:
+    """A folder with the shape and a byte tokenizer; the weights are made when the model is loaded."""
     try:
-        folder = huggingface_hub.snapshot_download(
-            model.repo, revision=model.revision, allow_patterns=list(_HUB_FILES), etag_timeout=2
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        cause = str(error).strip().split("\n")[0]
+        text = model.config.read_bytes()
+    except OSError as error:
         raise ModelUnavailableError(
-            f"The model {model.repo} at {model.revision[:12]} could not be fetched from the hub "
-            f"({type(error).__name__}: {cause}); check the network, the revision, and for a gated model HF_TOKEN."
+            f"There is no config {model.config} ({error.strerror}); correct the config of the model in "
+            f"[tool.esa.models]."
         ) from None
-    return Path(folder)
+    digest = hashlib.sha256(text).hexdigest()
+
+    def build(folder: Path) -> None:
+        from esa_pytest.evaluation.byte_tokenizer import write_byte_tokenizer
+
+        (folder / "config.json").write_bytes(text)
+        write_byte_tokenizer(folder)
+
+    folder = build_folder(cache_root() / "shapes" / digest[:24], build)
+    recipe = f"random weights {_RANDOM_RECIPE}, shape {digest}, seed {model.seed}"
+    return Checkpoint(
+        folder=folder,
+        weights_sha256=hashlib.sha256(recipe.encode()).hexdigest(),
+        tokenizer_sha256=tokenizer_sha256(folder),
+        config=_config(folder),
+        random_seed=model.seed,
+    )
 
 
 def _config(folder: Path) -> dict[str, Any]:

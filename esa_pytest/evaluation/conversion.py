@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from esa_pytest.baselines.catalog import WheelModel
+from esa_pytest.baselines.sources import WheelModel
 from esa_pytest.errors import CheckpointError
 from esa_pytest.evaluation.cache import build_folder, cache_root
 from esa_pytest.evaluation.fetching import fetch_member

@@ -1,16 +1,18 @@
-"""Seeds and deterministic kernels for the length of an evaluation, and everything as it was afterwards."""
+"""Seeds, deterministic kernels and full precision for the length of an evaluation, and all as it was afterwards."""
 
 import os
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 CUBLAS_WORKSPACE = ":4096:8"
+_WORKSPACE_VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @contextmanager
@@ -41,16 +43,15 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _deterministic_algorithms() -> Iterator[None]:
-    backends = torch.backends
     utils: Any = torch.utils.deterministic  # a module whose attribute is a property, which no type checker sees
-    mode = torch.get_deterministic_debug_mode()
-    cudnn = (backends.cudnn.deterministic, backends.cudnn.benchmark)
-    fill = utils.fill_uninitialized_memory
-    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
+    mode, fill = torch.get_deterministic_debug_mode(), utils.fill_uninitialized_memory
+    workspace = os.environ.get(_WORKSPACE_VARIABLE)
+    before = {flag: flag.read() for flag in _FLAGS}
+    os.environ.setdefault(_WORKSPACE_VARIABLE, CUBLAS_WORKSPACE)
     # Filling fresh memory with NaN costs a pass over every tensor and changes no result.
     utils.fill_uninitialized_memory = False
-    backends.cudnn.deterministic, backends.cudnn.benchmark = True, False
+    for flag in _FLAGS:
+        flag.write(flag.value)
     # The same as use_deterministic_algorithms(mode=True, warn_only=True), which first imports the whole of inductor.
     torch.set_deterministic_debug_mode("warn")
     try:
@@ -59,7 +60,65 @@ def _deterministic_algorithms() -> Iterator[None]:
             yield
     finally:
         torch.set_deterministic_debug_mode(mode)
-        backends.cudnn.deterministic, backends.cudnn.benchmark = cudnn
         utils.fill_uninitialized_memory = fill
+        for flag, value in before.items():
+            flag.write(value)
         if workspace is None:
-            os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+            os.environ.pop(_WORKSPACE_VARIABLE, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Flag:
+    """A switch of torch that chooses kernels or their precision: what it is called, and what it is during a run."""
+
+    name: str
+    value: Any
+    read: Callable[[], Any]
+    write: Callable[[Any], None]
+
+
+def _attribute(name: str, owner: Any, attribute: str, value: Any) -> _Flag:
+    return _Flag(
+        name=name,
+        value=value,
+        read=lambda: getattr(owner, attribute),
+        write=lambda wanted: setattr(owner, attribute, wanted),
+    )
+
+
+_CUDA = torch.backends.cuda
+_FLAGS = (
+    _attribute("cudnn.benchmark", torch.backends.cudnn, "benchmark", value=False),
+    _attribute("cudnn.deterministic", torch.backends.cudnn, "deterministic", value=True),
+    _attribute("tf32.cudnn", torch.backends.cudnn, "allow_tf32", value=False),
+    _attribute("tf32.matmul", _CUDA.matmul, "allow_tf32", value=False),
+    _attribute("bf16_reduced_precision_reduction", _CUDA.matmul, "allow_bf16_reduced_precision_reduction", value=False),
+    _attribute("fp16_reduced_precision_reduction", _CUDA.matmul, "allow_fp16_reduced_precision_reduction", value=False),
+    _Flag(
+        name="float32_matmul_precision",
+        value="highest",
+        read=torch.get_float32_matmul_precision,
+        write=torch.set_float32_matmul_precision,
+    ),
+    _Flag(name="sdp.flash", value=True, read=_CUDA.flash_sdp_enabled, write=_CUDA.enable_flash_sdp),
+    _Flag(
+        name="sdp.mem_efficient",
+        value=True,
+        read=_CUDA.mem_efficient_sdp_enabled,
+        write=_CUDA.enable_mem_efficient_sdp,
+    ),
+    _Flag(name="sdp.math", value=True, read=_CUDA.math_sdp_enabled, write=_CUDA.enable_math_sdp),
+    # Its choice among engines changes with every release of cuDNN.
+    _Flag(name="sdp.cudnn", value=False, read=_CUDA.cudnn_sdp_enabled, write=_CUDA.enable_cudnn_sdp),
+)
+
+
+def torch_flags() -> dict[str, str]:
+    """Every switch of torch that may change bits, as it stands now; asked within `deterministic`, as a run has it."""
+    found = {flag.name: flag.read() for flag in _FLAGS} | {
+        "autocast.cpu": torch.is_autocast_enabled("cpu"),
+        "autocast.cuda": torch.is_autocast_enabled("cuda"),
+        "cublas_workspace": os.environ.get(_WORKSPACE_VARIABLE),
+        "mkldnn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
+    }
+    return {f"torch.{name}": str(value) for name, value in found.items()}

@@ -10,6 +10,7 @@ import time
 import torch
 from transformers import PreTrainedModel
 
+from esa_pytest.evaluation.timing import synchronise
 from esa_pytest.records import Batch
 
 _REPEATS = 5
@@ -52,9 +53,3 @@ def matrix_product_flops_per_second(network: PreTrainedModel, *, num_tokens: int
             synchronise(device)
             seconds.append(time.perf_counter() - begin)
     return 2.0 * num_tokens * int(config.hidden_size) * int(inner) / statistics.median(seconds[1:])
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all that was asked of it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -1,21 +1,22 @@
-"""One round of a baseline: every batch scored, timed, and watched for NaN."""
+"""One round of a baseline: every batch scored, timed, and watched for NaN, in batches that fit the memory."""
 
-import time
+import gc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from esa_pytest.evaluation.determinism import deterministic
-from esa_pytest.evaluation.efficiency import synchronise
+from esa_pytest.errors import InsufficientMemoryError
+from esa_pytest.evaluation.determinism import deterministic, torch_flags
 from esa_pytest.evaluation.finiteness import locate_non_finite, watch_layers
-from esa_pytest.evaluation.loading import LoadedModel, refuse_unknown_tokens
+from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.memory import peak_memory
-from esa_pytest.evaluation.preparation import Prepared
+from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.scoring import BatchScores, head_is_separable, score_batch
-from esa_pytest.records import Batch, NonFinite, TokenScores
+from esa_pytest.evaluation.timing import Stopwatch
+from esa_pytest.records import Batch, NonFinite, TokenProbabilities, TokenScores
 
 # A progress bar appears for what takes longer than this, on a terminal only.
 _PROGRESS_DELAY_SECONDS = 2.0
@@ -27,40 +28,107 @@ class Round:
 
     Attributes:
         scores: per-token values in the order of the batches.
+        probabilities: what the distributions were like; None where that was not asked for.
         non_finite: where the first NaN or infinity was met, if any.
-        seconds: wall time of the whole round, synchronised.
-        timed_seconds: wall time behind the first micro-batch, which warms up.
-        timed_tokens: scored tokens within `timed_seconds`.
+        seconds: time of the whole round on the device.
+        timed_seconds: time behind the first micro-batch, which warms up.
+        timed_batches: what was scored within `timed_seconds`.
         peak_bytes: peak memory by name.
         head_split: whether the head was applied to a few rows at a time.
+        flags: torch's switches as they stood during the round.
+        prepared: what was scored, in the batches that fitted.
+        halvings: how often the batch was halved for lack of memory.
     """
 
     scores: TokenScores
+    probabilities: TokenProbabilities | None
     non_finite: NonFinite | None
     seconds: float
     timed_seconds: float
-    timed_tokens: int
+    timed_batches: tuple[Batch, ...]
     peak_bytes: dict[str, int]
     head_split: bool
+    flags: dict[str, str]
+    prepared: Prepared
+    halvings: int = 0
+
+    @property
+    def timed_tokens(self) -> int:
+        """Scored tokens within `timed_seconds`."""
+        return sum(batch.num_scored for batch in self.timed_batches)
+
+    @property
+    def batch_shapes(self) -> str:
+        """The shapes that went through the model."""
+        return self.prepared.batch_shapes
 
 
-def evaluate(model: LoadedModel, prepared: Prepared, *, seed: int, description: str) -> Round:
+def evaluate(
+    model: LoadedModel, prepared: Prepared, *, seed: int, description: str, probabilities: bool = False
+) -> Round:
     """Score every batch once.
+
+    Where the memory does not suffice, all of it is scored again in batches of half the size: a round has one shape,
+    since another shape may round otherwise.
 
     Args:
         model: the loaded model.
         prepared: what to score.
         seed: for the random states of python, numpy and torch during the round.
         description: what the progress bar says.
+        probabilities: whether the distributions are examined too.
+
+    Raises:
+        InsufficientMemoryError: a single window a batch is too much.
     """
-    batches = prepared.batches
-    device = model.device
-    refuse_unknown_tokens(model.network, batches)
-    with deterministic(seed=seed), peak_memory(device) as peak_bytes:
+    halvings = 0
+    while True:
+        done = _attempt(model, prepared, seed=seed, description=description, probabilities=probabilities)
+        if done is not None:
+            return replace(done, halvings=halvings)
+        smaller = prepared.halved()
+        if smaller is None:
+            raise InsufficientMemoryError(
+                f"The device {model.device} ran out of memory with a single window a batch ({prepared.batch_shapes}); "
+                f"free some, use a larger device, or lower context_lengths of the baseline type."
+            )
+        prepared = smaller
+        halvings += 1
+
+
+def _attempt(
+    model: LoadedModel, prepared: Prepared, *, seed: int, description: str, probabilities: bool
+) -> Round | None:
+    """A round in the given batches, None where the memory did not suffice."""
+    try:
+        with deterministic(seed=seed):
+            return _scored(model, prepared, description=description, probabilities=probabilities)
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+    # Here and not in the except clause, whose traceback holds on to the tensors of the failed attempt.
+    gc.collect()
+    if model.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return None
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception is a lack of memory: by its class, or by the messages that accelerate knows."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, Exception) and bool(should_reduce_batch_size(error))
+
+
+def _scored(model: LoadedModel, prepared: Prepared, *, description: str, probabilities: bool) -> Round:
+    batches, device = prepared.batches, model.device
+    watch = Stopwatch(device)
+    with peak_memory(device) as peak_bytes:
         split_head = head_is_separable(model.network, device=device)
-        synchronise(device)
-        begin = warm = time.perf_counter()
         results: list[BatchScores] = []
+        begin = warm = watch.mark()
         with watch_layers(model.network) as layers:
             for index, batch in enumerate(_with_progress(batches, description)):
                 results.append(
@@ -69,24 +137,26 @@ def evaluate(model: LoadedModel, prepared: Prepared, *, seed: int, description: 
                         torch.from_numpy(batch.input_ids).to(device),
                         torch.from_numpy(batch.targets).to(device, torch.int64),
                         split_head=split_head,
+                        probabilities=probabilities,
                     )
                 )
                 if index == 0 and len(batches) > 1:
-                    synchronise(device)
-                    warm = time.perf_counter()
-        synchronise(device)
-        end = time.perf_counter()
+                    warm = watch.mark()
+        end = watch.mark()
         finite = [result.finite.cpu().numpy() & np.isfinite(result.nll.cpu().numpy()) for result in results]
         layers_bad = any(bool(bad) for bad in layers.values())
         non_finite = _blame(model, batches, finite) if layers_bad or not all(f.all() for f in finite) else None
     return Round(
         scores=_gather(batches, results),
+        probabilities=_gather_probabilities(results) if probabilities else None,
         non_finite=non_finite,
-        seconds=end - begin,
-        timed_seconds=end - warm,
-        timed_tokens=sum(batch.num_scored for batch in (batches[1:] or batches)),
+        seconds=watch.seconds(begin, end),
+        timed_seconds=watch.seconds(warm, end),
+        timed_batches=batches[1:] or batches,
         peak_bytes=peak_bytes,
         head_split=split_head,
+        flags=torch_flags(),
+        prepared=prepared,
     )
 
 
@@ -112,6 +182,12 @@ def _gather(batches: Sequence[Batch], results: Sequence[BatchScores]) -> TokenSc
         window=np.concatenate(windows).astype(np.int32),
         stratum=np.concatenate([batch.strata.reshape(-1) for batch in batches]),
     )
+
+
+def _gather_probabilities(results: Sequence[BatchScores]) -> TokenProbabilities:
+    columns = torch.cat([result.probabilities for result in results if result.probabilities is not None]).cpu().numpy()
+    confidence, entropy, brier, top_k_mass = columns.T
+    return TokenProbabilities(confidence=confidence, entropy=entropy, brier=brier, top_k_mass=top_k_mass)
 
 
 def _blame(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from esa_pytest.baselines.catalog import WheelModel
+from esa_pytest.baselines.sources import WheelModel
 from esa_pytest.errors import CheckpointError, ModelUnavailableError
 from esa_pytest.evaluation.cache import build_folder, cache_root
 

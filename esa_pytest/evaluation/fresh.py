@@ -1,6 +1,6 @@
 """One evaluation of a baseline in a process of its own: `python -m esa_pytest.evaluation.fresh`.
 
-Reads a `FreshRun` as JSON from standard input and prints a hash of the bits of its scores.
+Reads a `FreshRun` as JSON from standard input and prints a `FreshScores` as JSON.
 """
 
 import hashlib
@@ -16,11 +16,13 @@ from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.errors import EvaluationError
 from esa_pytest.evaluation.checkpoints import locate
 from esa_pytest.evaluation.evaluate import evaluate
+from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import device_type, load_model, resolve_device
-from esa_pytest.evaluation.preparation import prepare
-from esa_pytest.records import TokenScores
+from esa_pytest.evaluation.metrics import compute_metrics
+from esa_pytest.evaluation.preparation import limits_of, prepare
+from esa_pytest.records import Metrics, TokenScores
 
-_ANSWER = "esa-bits "
+_ANSWER = "esa-scores "
 
 
 class FreshRun(BaseModel):
@@ -31,6 +33,23 @@ class FreshRun(BaseModel):
     baseline: Baseline
     device: str
     threads: int
+    batch_tokens: int
+
+
+class FreshScores(BaseModel):
+    """What it answers: `bits_of` its scores, and the sums of its metrics."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bits: str
+    nll_sum: float
+    num_scored_tokens: int
+    num_correct_tokens: int
+
+    @property
+    def metrics(self) -> Metrics:
+        """The metrics of the fresh evaluation."""
+        return Metrics(**self.model_dump(exclude={"bits"}))
 
 
 def bits_of(scores: TokenScores) -> str:
@@ -38,13 +57,13 @@ def bits_of(scores: TokenScores) -> str:
     return hashlib.sha256(scores.nll.tobytes() + scores.argmax.tobytes()).hexdigest()
 
 
-def bits_in_fresh_process(baseline: Baseline, *, device: torch.device) -> str:
-    """Evaluate a baseline in a new Python process with the threads of this one; returns `bits_of` its scores.
+def scores_of_fresh_process(baseline: Baseline, *, device: torch.device, batch_tokens: int) -> FreshScores:
+    """Evaluate a baseline in a new Python process with the threads and the batch of this one.
 
     Raises:
         EvaluationError: the process ended without an answer.
     """
-    run = FreshRun(baseline=baseline, device=str(device), threads=torch.get_num_threads())
+    run = FreshRun(baseline=baseline, device=str(device), threads=torch.get_num_threads(), batch_tokens=batch_tokens)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "esa_pytest.evaluation.fresh"],
         input=run.model_dump_json(),
@@ -59,9 +78,9 @@ def bits_in_fresh_process(baseline: Baseline, *, device: torch.device) -> str:
         cause = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise EvaluationError(
             f"A fresh process that was to repeat {baseline.id} ended with {done.returncode} and no result ({cause}); "
-            f"the golden is left as it was, so mend the cause and record again."
+            f"mend the cause and run again."
         )
-    return answers[-1].removeprefix(_ANSWER)
+    return FreshScores.model_validate_json(answers[-1].removeprefix(_ANSWER))
 
 
 def _import_root() -> str:
@@ -69,13 +88,28 @@ def _import_root() -> str:
 
 
 def main() -> None:
-    """Evaluate the run on standard input and print the hash of its bits."""
+    """Evaluate the run on standard input and print its scores."""
     run = FreshRun.model_validate_json(sys.stdin.read())
     torch.set_num_threads(run.threads)
-    model = load_model(locate(run.baseline.model).folder, device=resolve_device(run.device))
-    prepared = prepare(run.baseline, model.tokenizer, device_type=device_type(model.device))
-    done = evaluate(model, prepared, seed=run.baseline.type.seeds[0], description=run.baseline.id)
-    sys.stdout.write(f"{_ANSWER}{bits_of(done.scores)}\n")
+    baseline, hub = run.baseline, Hub()
+    model = load_model(
+        baseline.model_name,
+        locate(baseline.model, hub=hub),
+        device=resolve_device(run.device),
+        attention=baseline.model.attention,
+    )
+    prepared = prepare(
+        baseline, model.tokenizer, device_type=device_type(model.device), limits=limits_of(model.network), hub=hub
+    )
+    done = evaluate(model, prepared.rebatched(run.batch_tokens), seed=baseline.type.seeds[0], description=baseline.id)
+    metrics = compute_metrics(done.scores)
+    answer = FreshScores(
+        bits=bits_of(done.scores),
+        nll_sum=metrics.nll_sum,
+        num_scored_tokens=metrics.num_scored_tokens,
+        num_correct_tokens=metrics.num_correct_tokens,
+    )
+    sys.stdout.write(f"{_ANSWER}{answer.model_dump_json()}\n")
 
 
 if __name__ == "__main__":

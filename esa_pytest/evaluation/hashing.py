@@ -6,6 +6,7 @@ another safetensors release that pads its header otherwise, does not make anothe
 
 import hashlib
 import json
+import math
 import mmap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,16 @@ def weights_sha256(folder: Path) -> str:
             f"save_pretrained(..., safe_serialization=True)."
         )
     return _once_per_state(files, _hash_tensors)
+
+
+def count_parameters(folder: Path) -> int:
+    """How many numbers the tensors of a checkpoint folder hold, by the headers of its files.
+
+    Raises:
+        CheckpointError: a file is damaged.
+    """
+    entries = (entry for path in folder.glob("*.safetensors") for entry in _safetensors_header(path).values())
+    return sum(math.prod(entry["shape"]) for entry in entries)
 
 
 def tokenizer_sha256(folder: Path) -> str:

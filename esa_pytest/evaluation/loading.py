@@ -1,6 +1,5 @@
-"""Load a checkpoint as it will be scored: the asked dtype, attention, device; in evaluation mode, no gradients."""
+"""Load a checkpoint as it will be scored: bf16, the asked attention and device; in evaluation mode, no gradients."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,23 +8,33 @@ import torch
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from esa_pytest.baselines.catalog import DeviceType
+from esa_pytest.baselines.sources import DeviceType
 from esa_pytest.errors import CheckpointError, DeviceError
+from esa_pytest.evaluation.architectures import refuse_foreign_code
+from esa_pytest.evaluation.capacity import available_bytes, needed_bytes, refuse_too_large
+from esa_pytest.evaluation.checkpoints import Checkpoint
 from esa_pytest.evaluation.quiet import quiet_transformers
-from esa_pytest.records import Batch
+from esa_pytest.evaluation.random_weights import shaped_network
 
 DTYPE = torch.bfloat16
-ATTENTION = "sdpa"
 _INVENTED = ("missing_keys", "mismatched_keys")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A model ready to be scored, and its tokenizer."""
+    """A model ready to be scored, and its tokenizer.
+
+    Attributes:
+        network: in evaluation mode, without gradients.
+        tokenizer: its tokenizer.
+        device: where inputs go; the whole model lies there unless it was too large for one GPU.
+        placement: the devices its parameters lie on, as `cuda:0` or `cuda:0 cuda:1`.
+    """
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
+    placement: str
 
 
 def resolve_device(name: str) -> torch.device:
@@ -77,32 +86,87 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             raise CheckpointError(f"The tokenizer in {folder} cannot be loaded: {_first_line(error)}.") from None
 
 
-def load_model(folder: Path, *, device: torch.device) -> LoadedModel:
-    """Load a checkpoint folder in bf16.
+def load_model(name: str, checkpoint: Checkpoint, *, device: torch.device, attention: str = "sdpa") -> LoadedModel:
+    """Load a checkpoint in bf16.
+
+    Args:
+        name: the model, for messages.
+        checkpoint: its folder and hashes.
+        device: where it goes. A model too large for one GPU is spread over all visible ones.
+        attention: the attention implementation.
 
     Raises:
-        CheckpointError: transformers cannot read it, or it wants code of its own.
+        CheckpointError: transformers cannot read it, or lacks the attention implementation.
+        RemoteCodeError: it wants code of its own.
+        InsufficientMemoryError: it does not fit.
     """
-    tokenizer = load_tokenizer(folder)
+    refuse_foreign_code(name, checkpoint.folder / "config.json")
+    devices = _devices_for(name, checkpoint, device)
+    tokenizer = load_tokenizer(checkpoint.folder)
     with quiet_transformers():
         try:
-            network, report = transformers.AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=DTYPE,
-                attn_implementation=ATTENTION,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are refused below, by name
-            )
-        except (MemoryError, torch.OutOfMemoryError):
+            network = _network(checkpoint, devices, attention)
+        except (MemoryError, torch.OutOfMemoryError, CheckpointError):
             raise
         except Exception as error:  # noqa: BLE001  (a damaged config leads transformers to raise anything)
-            raise CheckpointError(f"The checkpoint {folder} cannot be loaded: {_first_line(error)}.") from None
-    _refuse_invented_weights(folder, report)
-    network = network.to(device).eval().requires_grad_(requires_grad=False)
-    return LoadedModel(network=network, tokenizer=tokenizer, device=device)
+            raise CheckpointError(
+                f"The checkpoint {checkpoint.folder} cannot be loaded: {_first_line(error)}."
+            ) from None
+    network = network.eval().requires_grad_(requires_grad=False)
+    _refuse_other_attention(name, network, attention)
+    return LoadedModel(network=network, tokenizer=tokenizer, device=device, placement=_placement(name, network))
+
+
+def _devices_for(name: str, checkpoint: Checkpoint, device: torch.device) -> list[torch.device]:
+    """The device alone where the model fits, all visible GPUs where it does not and there are more."""
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
+    if count > 1 and needed_bytes(checkpoint) > available_bytes(device):
+        every = [torch.device("cuda", index) for index in range(count)]
+        refuse_too_large(name, checkpoint, every)
+        return every
+    refuse_too_large(name, checkpoint, [device])
+    return [device]
+
+
+def _network(checkpoint: Checkpoint, devices: list[torch.device], attention: str) -> Any:
+    if checkpoint.random_seed is not None:
+        return shaped_network(
+            checkpoint.folder, seed=checkpoint.random_seed, attention=attention, dtype=DTYPE, device=devices[0]
+        )
+    network, report = transformers.AutoModelForCausalLM.from_pretrained(
+        checkpoint.folder,
+        dtype=DTYPE,
+        attn_implementation=attention,
+        # accelerate places the model, on these devices and nowhere else.
+        device_map="auto",
+        max_memory={"cpu" if d.type == "cpu" else d.index: available_bytes(d) for d in devices},
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are refused below, by name
+    )
+    _refuse_invented_weights(checkpoint.folder, report)
+    return network
+
+
+def _placement(name: str, network: PreTrainedModel) -> str:
+    placed = sorted({str(parameter.device) for parameter in network.parameters()})
+    if "meta" in placed or ("cpu" in placed and len(placed) > 1):
+        raise DeviceError(
+            f"The model {name} was offloaded in part ({' '.join(placed)}), which no baseline is measured on; free "
+            f"memory on the device, or use a larger one."
+        )
+    return " ".join(placed)
+
+
+def _refuse_other_attention(name: str, network: PreTrainedModel, asked: str) -> None:
+    used = network.config._attn_implementation  # noqa: SLF001  (transformers has no public name)
+    if used != asked:
+        raise CheckpointError(
+            f"The model {name} runs with the attention implementation {used!r} and was asked to use {asked!r}; set "
+            f"attention in [tool.esa.models] to one that its architecture has."
+        )
 
 
 def _refuse_invented_weights(folder: Path, report: dict[str, Any]) -> None:
@@ -112,21 +176,6 @@ def _refuse_invented_weights(folder: Path, report: dict[str, Any]) -> None:
         raise CheckpointError(
             f"The checkpoint {folder} does not fit its config.json: transformers would make up "
             f"{len(invented)} of its tensors, {invented[0]} first; fetch it anew, or mend the config."
-        )
-
-
-def refuse_unknown_tokens(network: PreTrainedModel, batches: Sequence[Batch]) -> None:
-    """Check that every token has an embedding.
-
-    Raises:
-        CheckpointError: the tokenizer gives ids that the model does not know.
-    """
-    known = network.get_input_embeddings().weight.shape[0]
-    largest = max(int(max(batch.input_ids.max(), batch.targets.max())) for batch in batches)
-    if largest >= known:
-        raise CheckpointError(
-            f"The tokenizer does not fit the model: it gives the token {largest} and the model has {known} embeddings; "
-            f"use the tokenizer that the model was trained with."
         )
 
 

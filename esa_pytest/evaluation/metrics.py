@@ -10,6 +10,7 @@ which agree with it only where all windows score equally many tokens.
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from esa_pytest.records import Metrics, TokenScores
 
@@ -32,11 +33,12 @@ def stratum_metrics(scores: TokenScores, strata: tuple[str, ...]) -> dict[str, M
     for index, name in enumerate(strata):
         chosen = scores.stratum == index
         if chosen.any():
-            found[name] = compute_metrics(_subset(scores, chosen))
+            found[name] = compute_metrics(subset(scores, chosen))
     return found
 
 
-def _subset(scores: TokenScores, chosen: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> TokenScores:
+def subset(scores: TokenScores, chosen: npt.NDArray[np.bool_]) -> TokenScores:
+    """The scores of chosen tokens; `chosen` has the shape (tokens,)."""
     return TokenScores(
         nll=scores.nll[chosen],
         argmax=scores.argmax[chosen],

@@ -1,141 +1,166 @@
 """What will be scored: corpora, windows and batches of one baseline, fixed before the model runs."""
 
-import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from esa_pytest.baselines.catalog import Baseline, BaselineType, DeviceType
-from esa_pytest.baselines.corpus import Corpus, read_corpus
+from esa_pytest.baselines.catalog import Baseline, BaselineType
+from esa_pytest.baselines.corpus import Corpus
 from esa_pytest.baselines.degeneracy import DEGENERATE_ABOVE, NGRAM_LENGTH, repeated_ngram_share
+from esa_pytest.baselines.shares import Cell, share_windows, windows_a_seed
+from esa_pytest.baselines.sources import DeviceType
 from esa_pytest.baselines.windows import full_windows, select_windows
 from esa_pytest.errors import CorpusError, EsaWarning
-from esa_pytest.evaluation.tokenization import TokenStream, tokenize
-from esa_pytest.records import Batch, Window
+from esa_pytest.evaluation.corpora import load_corpus
+from esa_pytest.evaluation.hub import Hub
+from esa_pytest.evaluation.prepared import Prepared, Rectangle, Segment
+from esa_pytest.evaluation.tokenization import TokenStream, refuse_mismatch, tokenize
+from esa_pytest.records import Window
+
+_DEGENERACY_TOKENS = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segment:
-    """One corpus at one context length under one seed."""
-
-    corpus: str
-    context_length: int
-    seed: int
-    windows: tuple[Window, ...]
-    batches: tuple[Batch, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """Everything that a baseline scores, in order.
+class ModelLimits:
+    """What a model can take; None where its config does not say.
 
     Attributes:
-        segments: in the order corpus, context length, seed.
-        strata: names that the batches' strata index.
-        corpora_sha256: by corpus name.
-        notes: what a reader should know of the texts, a sentence each.
+        positions: most tokens in one window.
+        embeddings: how many tokens it knows.
     """
 
-    segments: tuple[Segment, ...]
-    strata: tuple[str, ...]
-    corpora_sha256: dict[str, str]
-    notes: tuple[str, ...]
-
-    @property
-    def batches(self) -> tuple[Batch, ...]:
-        """Every batch of every segment, in order."""
-        return tuple(batch for segment in self.segments for batch in segment.batches)
-
-    def windows_identity(self) -> dict[str, Any]:
-        """What tier 0 compares of the windows: a hash of their positions for every segment."""
-        return {
-            f"{segment.corpus}/{segment.context_length}/{segment.seed}": _windows_sha256(segment.windows)
-            for segment in self.segments
-        }
-
-    def tokens_sha256(self) -> str:
-        """sha256 over every input and target id, in order, as little-endian integers."""
-        digest = hashlib.sha256()
-        # Window by window: how many of them go through the model at once is environment, not identity.
-        for batch in self.batches:
-            for inputs, targets in zip(batch.input_ids, batch.targets, strict=True):
-                digest.update(inputs.astype("<i8").tobytes())
-                digest.update(targets.astype("<i4").tobytes())
-        return digest.hexdigest()
+    positions: int | None = None
+    embeddings: int | None = None
 
 
-def prepare(baseline: Baseline, tokenizer: PreTrainedTokenizerBase, *, device_type: DeviceType) -> Prepared:
-    """Read, tokenise and window the corpora of a baseline.
-
-    Raises:
-        CorpusError: a corpus cannot be read, or is too short for the windows that the baseline asks for.
-        TokenizationError: the tokens are not what the model is meant to see.
-    """
-    corpora = [read_corpus(name, baseline.corpora[name]) for name in baseline.type.corpora]
-    streams = [tokenize(corpus, tokenizer, bos=baseline.model.bos) for corpus in corpora]
-    strata = tuple(dict.fromkeys(name for stream in streams for name in stream.strata))
-    segments = [
-        segment
-        for corpus, stream in zip(corpora, streams, strict=True)
-        for segment in _segments(corpus, _relabelled(stream, strata), baseline.type, device_type=device_type)
-    ]
-    return Prepared(
-        segments=tuple(segments),
-        strata=strata,
-        corpora_sha256={corpus.name: corpus.sha256 for corpus in corpora},
-        notes=tuple(note for corpus, stream in zip(corpora, streams, strict=True) for note in _notes(corpus, stream)),
+def limits_of(network: PreTrainedModel) -> ModelLimits:
+    """What a loaded model can take."""
+    config = network.config.get_text_config()
+    return ModelLimits(
+        positions=getattr(config, "max_position_embeddings", None),
+        embeddings=network.get_input_embeddings().weight.shape[0],
     )
 
 
-def _segments(corpus: Corpus, stream: TokenStream, kind: BaselineType, *, device_type: DeviceType) -> Iterator[Segment]:
-    for context_length in kind.context_lengths:
-        stride = kind.stride or context_length
-        bos = stream.bos_id is not None
-        windows = full_windows(length=len(stream.ids), context_length=context_length, stride=stride, bos=bos)
-        count = -(-kind.scored_tokens[device_type] // stride)
-        if len(windows) < count:
-            raise CorpusError(
-                f"The corpus {corpus.name!r} is too short: its {len(stream.ids)} tokens give {len(windows)} windows of "
-                f"{context_length} tokens and the baseline scores {count}; give a longer text, or lower scored_tokens "
-                f"or context_lengths of the baseline type."
-            )
-        for seed in kind.seeds:
-            chosen = tuple(select_windows(windows, count=count, seed=seed))
-            size = micro_batch_size(
-                num_windows=count, context_length=context_length, batch_tokens=kind.batch_tokens[device_type]
-            )
-            yield Segment(
-                corpus=corpus.name,
-                context_length=context_length,
-                seed=seed,
-                windows=chosen,
-                batches=tuple(make_batches(stream, chosen, size=size)),
-            )
+def prepare(
+    baseline: Baseline,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    device_type: DeviceType,
+    limits: ModelLimits,
+    hub: Hub,
+) -> Prepared:
+    """Read, tokenise and window the corpora of a baseline.
 
-
-def micro_batch_size(*, num_windows: int, context_length: int, batch_tokens: int) -> int:
-    """How many windows go through the model at once.
-
-    `batch_tokens` over the context length, and at most half of the windows, so that there is a first micro-batch to
-    warm up on and a second one to time.
+    Raises:
+        CorpusUnavailableError: a corpus has to be fetched and cannot be.
+        CorpusError: a corpus cannot be read, or the corpora are too short for what the baseline asks for.
+        TokenizationError: the tokens are not what the model is meant to see.
+        TokenizerMismatchError: the tokenizer, the text and the model do not belong together.
     """
-    return max(1, min(batch_tokens // context_length, -(-num_windows // 2)))
+    kind = baseline.type
+    lengths, notes = _reachable(kind, limits)
+    corpora = [load_corpus(name, baseline.corpora[name], hub=hub) for name in kind.corpora]
+    streams = [tokenize(corpus, tokenizer, bos=baseline.model.bos) for corpus in corpora]
+    for corpus, stream in zip(corpora, streams, strict=True):
+        refuse_mismatch(corpus, stream, tokenizer, embeddings=limits.embeddings)
+        notes += _notes(corpus, stream)
+    strata = tuple(dict.fromkeys(name for stream in streams for name in stream.strata))
+    by_name = {corpus.name: _relabelled(s, strata) for corpus, s in zip(corpora, streams, strict=True)}
+    segments = _segments(kind, by_name, lengths, total=kind.scored_tokens[device_type])
+    return Prepared(
+        segments=segments,
+        rectangles=tuple(_rectangle([s for s in segments if s.context_length == n], by_name) for n in lengths),
+        batch_tokens=kind.batch_tokens[device_type],
+        strata=strata,
+        corpora_sha256={corpus.name: corpus.sha256 for corpus in corpora},
+        notes=tuple(notes),
+    )
 
 
-def make_batches(stream: TokenStream, windows: Sequence[Window], *, size: int) -> Iterator[Batch]:
-    """Windows of one shape as batches of `size`; the last may be smaller."""
-    for begin in range(0, len(windows), size):
-        group = windows[begin : begin + size]
-        yield Batch(
-            input_ids=np.stack([_input_ids(stream, window) for window in group]),
-            targets=np.stack([_scored(stream.ids, window) for window in group]).astype(np.int32),
-            strata=np.stack([_scored(stream.stratum, window) for window in group]).astype(np.int32),
+def _reachable(kind: BaselineType, limits: ModelLimits) -> tuple[list[int], list[str]]:
+    """The context lengths that the model's positions reach, and a note of those that they do not."""
+    most = limits.positions
+    reached = [length for length in kind.context_lengths if most is None or length <= most]
+    left_out = [str(length) for length in kind.context_lengths if length not in reached]
+    if not reached:
+        raise CorpusError(
+            f"The model has {most} positions and the baseline's shortest context length is "
+            f"{min(kind.context_lengths)}; give context_lengths that it reaches."
         )
+    if not left_out:
+        return reached, []
+    return reached, [f"The context length {', '.join(left_out)} is left out: the model has {most} positions."]
+
+
+def _segments(
+    kind: BaselineType, streams: dict[str, TokenStream], lengths: Sequence[int], *, total: int
+) -> tuple[Segment, ...]:
+    """Which windows are scored, in the order of scoring."""
+    keys = [(length, name) for length in lengths for name in streams]
+    offered = {key: _windows(streams[key[1]], key[0], kind.stride) for key in keys}
+    num_seeds = len(kind.seeds)
+    cells = [
+        Cell(
+            window_tokens=(kind.stride or length) * num_seeds,
+            num_windows=windows_a_seed(len(offered[length, name]), num_seeds=num_seeds),
+        )
+        for length, name in keys
+    ]
+    _refuse_too_short(keys, cells, streams, total=total)
+    return tuple(
+        Segment(
+            corpus=name,
+            context_length=length,
+            seed=seed,
+            windows=tuple(select_windows(offered[length, name], count=count, seed=seed)),
+        )
+        for (length, name), count in zip(keys, share_windows(total, cells), strict=True)
+        for seed in kind.seeds
+    )
+
+
+def _windows(stream: TokenStream, context_length: int, stride: int | None) -> list[Window]:
+    return full_windows(
+        length=len(stream.ids),
+        context_length=context_length,
+        stride=stride or context_length,
+        bos=stream.bos_id is not None,
+    )
+
+
+def _refuse_too_short(
+    keys: Sequence[tuple[int, str]], cells: Sequence[Cell], streams: dict[str, TokenStream], *, total: int
+) -> None:
+    """Every corpus must hold a window of each length, and all of them together what is to be scored."""
+    for (length, name), cell in zip(keys, cells, strict=True):
+        if cell.num_windows == 0:
+            raise CorpusError(
+                f"The corpus {name!r} is too short: its {len(streams[name].ids)} tokens give no window of {length} "
+                f"tokens; give a longer text, or lower context_lengths of the baseline type."
+            )
+    capacity = sum(cell.capacity for cell in cells)
+    if capacity + max(cell.window_tokens for cell in cells) / 2 < total:
+        lengths = {name: len(stream.ids) for name, stream in streams.items()}
+        each = ", ".join(f"{name!r} of {tokens} tokens" for name, tokens in lengths.items())
+        raise CorpusError(
+            f"The corpora are too short: {each} give {capacity} tokens to score and the baseline asks for {total}; "
+            f"give longer texts, or lower scored_tokens of the baseline type."
+        )
+
+
+def _rectangle(segments: Sequence[Segment], streams: dict[str, TokenStream]) -> Rectangle:
+    chosen = [(streams[segment.corpus], window) for segment in segments for window in segment.windows]
+    return Rectangle(
+        input_ids=np.stack([_input_ids(stream, window) for stream, window in chosen]),
+        targets=np.stack([_scored(stream.ids, window) for stream, window in chosen]).astype(np.int32),
+        strata=np.stack([_scored(stream.stratum, window) for stream, window in chosen]).astype(np.int32),
+    )
 
 
 def _input_ids(stream: TokenStream, window: Window) -> npt.NDArray[np.int64]:
@@ -153,17 +178,14 @@ def _relabelled(stream: TokenStream, strata: tuple[str, ...]) -> TokenStream:
     return TokenStream(ids=stream.ids, stratum=indices[stream.stratum], strata=strata, bos_id=stream.bos_id)
 
 
-def _notes(corpus: Corpus, stream: TokenStream) -> Iterator[str]:
-    share = repeated_ngram_share(stream.ids)
-    if share > DEGENERATE_ABOVE:
-        note = (
-            f"The corpus {corpus.name!r} is degenerate: {share:.1%} of its {NGRAM_LENGTH}-grams are repetitions "
-            f"(running text: under 2 %), so its loss says little about the model."
-        )
-        warnings.warn(note, EsaWarning, stacklevel=2)
-        yield note
-
-
-def _windows_sha256(windows: Sequence[Window]) -> str:
-    positions = ";".join(f"{w.context_begin},{w.score_begin},{w.score_end}" for w in windows)
-    return hashlib.sha256(positions.encode()).hexdigest()
+def _notes(corpus: Corpus, stream: TokenStream) -> list[str]:
+    # Enough to tell a repeated paragraph from a library, and cheap for both.
+    share = repeated_ngram_share(stream.ids[:_DEGENERACY_TOKENS])
+    if share <= DEGENERATE_ABOVE:
+        return []
+    note = (
+        f"The corpus {corpus.name!r} is degenerate: {share:.1%} of its {NGRAM_LENGTH}-grams are repetitions "
+        f"(running text: under 2 %), so its loss says little about the model."
+    )
+    warnings.warn(note, EsaWarning, stacklevel=2)
+    return [note]

@@ -1,4 +1,4 @@
-"""Keep transformers' own progress bars and advice out of a test run, and give them back afterwards."""
+"""Keep the progress bars and advice of transformers and datasets out of a test run, and give them back afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,3 +18,20 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """Errors only, no progress bars."""
+    import datasets
+
+    logging = datasets.utils.logging
+    verbosity, bars = logging.get_verbosity(), datasets.are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if not bars:
+            datasets.enable_progress_bars()

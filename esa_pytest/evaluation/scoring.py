@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 # Raised whenever the same logits could give other NLLs; part of a golden's environment, as is the chunk.
 SCORING_VERSION = 1
 CHUNK_ROWS = 128
+TOP_K = 10
 _PROBE_TOKENS = 16
 
 
@@ -27,14 +28,19 @@ class BatchScores:
         nll: float32, shape (windows * scored,), in nats.
         argmax: int32, shape (windows * scored,).
         finite: bool, shape (windows * scored,): whether every logit of the token is a number.
+        probabilities: float32, shape (windows * scored, 4): confidence, entropy, brier, top-k mass as
+            `TokenProbabilities` has them; None where they were not asked for.
     """
 
     nll: Tensor
     argmax: Tensor
     finite: Tensor
+    probabilities: Tensor | None = None
 
 
-def score_batch(network: PreTrainedModel, input_ids: Tensor, targets: Tensor, *, split_head: bool) -> BatchScores:
+def score_batch(
+    network: PreTrainedModel, input_ids: Tensor, targets: Tensor, *, split_head: bool, probabilities: bool = False
+) -> BatchScores:
     """Score the last `scored` positions of each window.
 
     Args:
@@ -42,16 +48,19 @@ def score_batch(network: PreTrainedModel, input_ids: Tensor, targets: Tensor, *,
         input_ids: int64, shape (windows, context_length), on the model's device.
         targets: int64, shape (windows, scored), on the model's device.
         split_head: whether the head may be applied to a few rows at a time (see `head_is_separable`).
+        probabilities: whether the distributions are examined too.
     """
     num_scored = targets.shape[1]
     parts: list[BatchScores] = []
     with torch.inference_mode():
         for rows, row_targets in _logits(network, input_ids, targets, num_scored, split_head=split_head):
-            parts.append(_score_rows(rows, row_targets))
+            parts.append(_score_rows(rows, row_targets, probabilities=probabilities))
+    examined = [part.probabilities for part in parts if part.probabilities is not None]
     return BatchScores(
         nll=torch.cat([part.nll for part in parts]),
         argmax=torch.cat([part.argmax for part in parts]),
         finite=torch.cat([part.finite for part in parts]),
+        probabilities=torch.cat(examined) if examined else None,
     )
 
 
@@ -72,19 +81,44 @@ def _logits(
             yield logits[begin : begin + CHUNK_ROWS], window_targets[begin : begin + CHUNK_ROWS]
 
 
-def _score_rows(logits: Tensor, targets: Tensor) -> BatchScores:
+def _score_rows(logits: Tensor, targets: Tensor, *, probabilities: bool) -> BatchScores:
     """NLL, argmax and finiteness of logits (rows, vocabulary) for targets (rows,)."""
     argmax = logits.argmax(dim=-1)
     wide = logits.to(torch.float64, copy=True).contiguous()
     target_logit = wide.gather(-1, targets[:, None])[:, 0]
     largest = wide.gather(-1, argmax[:, None])
-    log_sum_exp = wide.sub_(largest).exp_().sum(dim=-1).log_() + largest[:, 0]
+    entropy_sum = None
+    shifted = wide.sub_(largest)
+    if probabilities:
+        # The entropy needs the sum of e^d * d, and d is about to be overwritten.
+        entropy_sum = (shifted.exp() * shifted).sum(dim=-1)
+    powers = shifted.exp_()
+    total = powers.sum(dim=-1)
+    # In this order of operations since scoring version 1; the sum of the powers serves the probabilities as well.
+    log_sum_exp = total.log() + largest[:, 0]
     return BatchScores(
         nll=(log_sum_exp - target_logit).to(torch.float32),
         argmax=argmax.to(torch.int32),
         # Smallest and largest tell it for a thirteenth of what isfinite().all() costs; both hand a NaN on.
         finite=logits.amin(dim=-1).isfinite() & logits.amax(dim=-1).isfinite(),
+        probabilities=None if entropy_sum is None else _probabilities(powers, total, entropy_sum, targets),
     )
+
+
+def _probabilities(powers: Tensor, total: Tensor, entropy_sum: Tensor, targets: Tensor) -> Tensor:
+    """Confidence, entropy, Brier score and top-k mass of distributions `powers / total`, shape (rows, 4).
+
+    With d a logit less the largest one and s the sum of the e^d, the likeliest token has the probability 1 / s, and the
+    entropy is log s - sum(e^d * d) / s.
+    """
+    target = powers.gather(-1, targets[:, None])[:, 0] / total
+    columns = (
+        1.0 / total,
+        total.log() - entropy_sum / total,
+        powers.square().sum(dim=-1) / total.square() - 2.0 * target + 1.0,
+        powers.topk(min(TOP_K, powers.shape[-1]), dim=-1).values.sum(dim=-1) / total,
+    )
+    return torch.stack(columns, dim=-1).to(torch.float32)
 
 
 def _hidden_states(network: PreTrainedModel, input_ids: Tensor) -> Tensor:

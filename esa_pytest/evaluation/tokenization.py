@@ -1,18 +1,23 @@
 """From a corpus to the tokens the model is meant to see."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
-from esa_pytest.baselines.catalog import BosPolicy
 from esa_pytest.baselines.corpus import Corpus
-from esa_pytest.errors import TokenizationError
+from esa_pytest.baselines.sources import BosPolicy
+from esa_pytest.errors import TokenizationError, TokenizerMismatchError
 from esa_pytest.evaluation.quiet import quiet_transformers
 
 # Between documents, as between paragraphs.
 SEPARATOR = "\n\n"
+# Running text in a tokenizer's own languages gives no unknown token at all, and all of it comes back.
+MOST_UNKNOWN = 0.01
+MOST_LOST = 0.01
+_ROUND_TRIP_CHARACTERS = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +58,55 @@ def tokenize(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, *, bos: BosPoli
     bos_id = _bos_id(tokenizer) if bos == "window" else None
     _refuse_double_bos(corpus, ids, tokenizer.bos_token_id if bos_id is None else bos_id, in_front=bos_id is not None)
     return TokenStream(ids=ids, stratum=stratum, strata=strata, bos_id=bos_id)
+
+
+def refuse_mismatch(
+    corpus: Corpus, stream: TokenStream, tokenizer: PreTrainedTokenizerBase, *, embeddings: int | None
+) -> None:
+    """Check that tokenizer, text and model belong together.
+
+    Args:
+        corpus: the text.
+        stream: its tokens.
+        tokenizer: what made them.
+        embeddings: how many tokens the model knows; None where nobody can say.
+
+    Raises:
+        TokenizerMismatchError: it gives tokens that the model does not know, too many unknown ones, or loses text.
+    """
+    largest = max(int(stream.ids.max()), stream.bos_id or 0)
+    if embeddings is not None and largest >= embeddings:
+        raise TokenizerMismatchError(
+            f"The tokenizer does not fit the model: it gives the token {largest} for the corpus {corpus.name!r} and "
+            f"the model has {embeddings} embeddings; use the tokenizer that the model was trained with."
+        )
+    unknown = tokenizer.unk_token_id
+    share = 0.0 if unknown is None else float(np.mean(stream.ids == unknown))
+    if share > MOST_UNKNOWN:
+        raise TokenizerMismatchError(
+            f"The tokenizer does not fit the corpus {corpus.name!r}: {share:.1%} of its tokens are "
+            f"{tokenizer.unk_token!r}, allowed are {MOST_UNKNOWN:.0%}; use another corpus, or the model's tokenizer."
+        )
+    if (lost := _share_lost(corpus, tokenizer)) > MOST_LOST:
+        raise TokenizerMismatchError(
+            f"The tokenizer does not fit the corpus {corpus.name!r}: {lost:.1%} of its characters do not come back "
+            f"when it is encoded and decoded, allowed are {MOST_LOST:.0%}; use the model's own tokenizer."
+        )
+
+
+def _share_lost(corpus: Corpus, tokenizer: PreTrainedTokenizerBase) -> float:
+    """The share of characters, blanks aside, that encoding and decoding loses, over the beginnings of documents."""
+    sample = _ROUND_TRIP_CHARACTERS // len(corpus.documents) + 1
+    total = lost = 0
+    with quiet_transformers():
+        for document in corpus.documents:
+            text = document.text[:sample]
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            back = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+            before, after = (Counter("".join(either.split())) for either in (text, back))
+            total += before.total()
+            lost += (before - after).total()
+    return lost / max(total, 1)
 
 
 def _bos_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -8,20 +8,35 @@ import numpy as np
 import numpy.typing as npt
 
 from esa_pytest.errors import GoldenError
-from esa_pytest.golden.schema import ARRAY_NAMES
-from esa_pytest.records import TokenScores
+from esa_pytest.records import BlockScores, TokenScores
 
 # The judged part of the JSON travels in the npz as bytes too, so that a hand edit can be named field by field.
 SEALED_JSON = "judged_json"
-_DTYPES = {name: np.dtype(np.float32 if name == "nll" else np.int32) for name in ARRAY_NAMES}
+_TOKEN_DTYPES: dict[str, np.dtype[Any]] = {
+    "argmax": np.dtype(np.int32),
+    "nll": np.dtype(np.float32),
+    "position": np.dtype(np.int32),
+    "stratum": np.dtype(np.int32),
+    "target": np.dtype(np.int32),
+    "window": np.dtype(np.int32),
+}
+_BLOCK_DTYPES: dict[str, np.dtype[Any]] = {
+    "bits": np.dtype(np.uint64),
+    "nll_sum": np.dtype(np.float64),
+    "num_correct": np.dtype(np.int32),
+    "num_tokens": np.dtype(np.int32),
+    "position": np.dtype(np.int32),
+    "window": np.dtype(np.int32),
+}
 # Members carry a fixed time, so that equal content gives equal bytes.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def pack_arrays(scores: TokenScores, sealed_json: bytes) -> bytes:
+def pack_arrays(scores: TokenScores | BlockScores, sealed_json: bytes) -> bytes:
     """The arrays and the sealed JSON as the bytes of an .npz file."""
     buffer = io.BytesIO()
-    arrays: dict[str, npt.NDArray[Any]] = {name: getattr(scores, name) for name in ARRAY_NAMES}
+    names = _TOKEN_DTYPES if isinstance(scores, TokenScores) else _BLOCK_DTYPES
+    arrays: dict[str, npt.NDArray[Any]] = {name: getattr(scores, name) for name in names}
     arrays[SEALED_JSON] = np.frombuffer(sealed_json, dtype=np.uint8)
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(arrays):
@@ -31,7 +46,7 @@ def pack_arrays(scores: TokenScores, sealed_json: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def unpack_arrays(data: bytes, *, name: str) -> tuple[TokenScores, bytes]:
+def unpack_arrays(data: bytes, *, name: str) -> tuple[TokenScores | BlockScores, bytes]:
     """The arrays and the sealed JSON.
 
     Args:
@@ -47,22 +62,32 @@ def unpack_arrays(data: bytes, *, name: str) -> tuple[TokenScores, bytes]:
     except Exception as error:  # noqa: BLE001  (zipfile, zlib and numpy raise whatever damaged bytes lead them to)
         raise GoldenError(f"The golden {name} is damaged: its arrays cannot be read ({error}).") from None
     sealed = arrays.pop(SEALED_JSON, None)
-    if sealed is None or sealed.dtype != np.uint8 or set(arrays) != set(ARRAY_NAMES):
+    dtypes = _BLOCK_DTYPES if "nll_sum" in arrays else _TOKEN_DTYPES
+    if sealed is None or sealed.dtype != np.uint8 or set(arrays) != set(dtypes):
         raise GoldenError(
-            f"The golden {name} is damaged: it holds the arrays {sorted(arrays)}, expected are {list(ARRAY_NAMES)}."
+            f"The golden {name} is damaged: it holds the arrays {sorted(arrays)}, expected are {sorted(dtypes)}."
         )
+    _refuse_malformed(arrays, dtypes, values="nll_sum" if dtypes is _BLOCK_DTYPES else "nll", name=name)
+    kind = BlockScores if dtypes is _BLOCK_DTYPES else TokenScores
+    return kind(**arrays), sealed.tobytes()
+
+
+def _refuse_malformed(
+    arrays: dict[str, npt.NDArray[Any]], dtypes: dict[str, np.dtype[Any]], *, values: str, name: str
+) -> None:
+    """Check kinds and lengths, and that the values are finite."""
+    nll = arrays[values]
     for key, array in arrays.items():
-        if array.dtype != _DTYPES[key] or array.ndim != 1 or array.shape != arrays["nll"].shape:
+        if array.dtype != dtypes[key] or array.ndim != 1 or array.shape != nll.shape:
             raise GoldenError(
                 f"The golden {name} is damaged: its array {key} is {array.dtype}{list(array.shape)}, "
-                f"expected is {_DTYPES[key]}{list(arrays['nll'].shape)}."
+                f"expected is {dtypes[key]}{list(nll.shape)}."
             )
-    if not arrays["nll"].size:
+    if not nll.size:
         raise GoldenError(f"The golden {name} is damaged: its arrays hold no token.")
-    if not np.isfinite(arrays["nll"]).all():
-        token = int(np.argmin(np.isfinite(arrays["nll"])))
-        raise GoldenError(f"The golden {name} is damaged: its array nll is {arrays['nll'][token]} at token {token}.")
-    return TokenScores(**arrays), sealed.tobytes()
+    if not np.isfinite(nll).all():
+        token = int(np.argmin(np.isfinite(nll)))
+        raise GoldenError(f"The golden {name} is damaged: its array {values} is {nll[token]} at token {token}.")
 
 
 def _read(archive: zipfile.ZipFile, member: str) -> npt.NDArray[Any]:

@@ -6,50 +6,61 @@ from collections.abc import Sequence
 from typing import Any
 
 from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.evaluation.calibration import calibrate
 from esa_pytest.evaluation.checkpoints import Checkpoint
 from esa_pytest.evaluation.efficiency import forward_flops, matrix_product_flops_per_second
 from esa_pytest.evaluation.evaluate import Round
 from esa_pytest.evaluation.loading import LoadedModel, device_class, dtype_of
 from esa_pytest.evaluation.metrics import compute_metrics
-from esa_pytest.evaluation.preparation import Prepared
 from esa_pytest.golden.environment import environment_of
-from esa_pytest.records import METRIC_NAMES, NonFinite, Record
+from esa_pytest.records import CALIBRATION_NAMES, METRIC_NAMES, Calibration, Metrics, NonFinite, Record
 
 
 def assemble(
     baseline: Baseline,
     checkpoint: Checkpoint,
     model: LoadedModel,
-    prepared: Prepared,
     rounds: Sequence[Round],
     *,
     provenance: dict[str, str | bool | None],
 ) -> Record:
     """The record of one evaluated baseline; scores are those of the first round, times the median of all."""
     done = rounds[0]
-    non_finite, metrics = done.non_finite, None
+    non_finite = done.non_finite
+    metrics, calibration = None, None
     if non_finite is None:
         metrics = compute_metrics(done.scores)
+        if done.probabilities is not None:
+            calibration = calibrate(done.scores, done.probabilities)
         # Finite sums can still overflow in what follows from them.
-        bad = next((name for name, value in metrics.as_dict().items() if not math.isfinite(value)), None)
-        if bad is not None:
-            non_finite, metrics = NonFinite(what=bad), None
+        if (bad := _first_non_finite(metrics, calibration)) is not None:
+            non_finite, metrics, calibration = NonFinite(what=bad), None, None
     return Record(
         baseline=baseline.id,
         device=device_class(model.device),
-        identity=_identity(baseline, checkpoint, model, prepared),
+        identity=_identity(baseline, checkpoint, model, done),
         metrics=metrics,
         scores=done.scores,
-        strata=prepared.strata,
-        environment=environment_of(model, prepared, head_split=done.head_split),
-        resources=_resources(model, prepared, rounds),
+        strata=done.prepared.strata,
+        environment=environment_of(model, done),
+        resources=_resources(model, rounds),
         provenance=provenance,
+        calibration=calibration,
         non_finite=non_finite,
     )
 
 
-def _identity(baseline: Baseline, checkpoint: Checkpoint, model: LoadedModel, prepared: Prepared) -> dict[str, Any]:
+def _first_non_finite(metrics: Metrics, calibration: Calibration | None) -> str | None:
+    values = metrics.as_dict()
+    if calibration is not None:
+        values |= {name: getattr(calibration, name) for name in CALIBRATION_NAMES}
+        values |= {f"entropy at {label}": value for label, value in calibration.entropy_by_position.items()}
+    return next((name for name, value in values.items() if not math.isfinite(value)), None)
+
+
+def _identity(baseline: Baseline, checkpoint: Checkpoint, model: LoadedModel, done: Round) -> dict[str, Any]:
     """All that tier 0 compares, the likeliest causes of a change first in `drift.identity`."""
+    prepared = done.prepared
     return {
         "model": {"architecture": type(model.network).__name__, "dtype": dtype_of(model.network)},
         "checkpoint": {"config": checkpoint.config, "weights_sha256": checkpoint.weights_sha256},
@@ -57,18 +68,18 @@ def _identity(baseline: Baseline, checkpoint: Checkpoint, model: LoadedModel, pr
         "corpus": {name: {"sha256": digest} for name, digest in prepared.corpora_sha256.items()},
         "windows": {
             "bos": baseline.model.bos,
-            "context_lengths": list(baseline.type.context_lengths),
+            "context_lengths": prepared.context_lengths,
             "seeds": list(baseline.type.seeds),
             "stride": baseline.type.stride,
             "sha256": prepared.windows_identity(),
         },
         "tokens": {"sha256": prepared.tokens_sha256()},
-        "metrics": list(METRIC_NAMES),
+        "metrics": [*METRIC_NAMES, *(CALIBRATION_NAMES if baseline.type.calibration else ())],
     }
 
 
-def _resources(model: LoadedModel, prepared: Prepared, rounds: Sequence[Round]) -> dict[str, float | int | str | None]:
-    timed = prepared.batches[1:] or prepared.batches
+def _resources(model: LoadedModel, rounds: Sequence[Round]) -> dict[str, float | int | str | None]:
+    timed = rounds[0].timed_batches
     seconds = statistics.median(done.timed_seconds for done in rounds)
     achieved = forward_flops(model.network, timed) / seconds
     ceiling = matrix_product_flops_per_second(model.network, num_tokens=timed[0].input_ids.size, device=model.device)

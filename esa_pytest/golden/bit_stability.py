@@ -4,13 +4,15 @@ import torch
 
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.errors import GoldenError
-from esa_pytest.evaluation.fresh import bits_in_fresh_process, bits_of
+from esa_pytest.evaluation.fresh import bits_of, scores_of_fresh_process
 from esa_pytest.records import BitStability, TokenScores
 
 FRESH_PROCESSES = 3
 
 
-def measure_bit_stability(baseline: Baseline, scores: TokenScores, *, device: torch.device) -> BitStability:
+def measure_bit_stability(
+    baseline: Baseline, scores: TokenScores, *, device: torch.device, batch_tokens: int
+) -> BitStability:
     """Repeat a baseline in fresh processes and count the distinct bit patterns, this process's included.
 
     Raises:
@@ -18,7 +20,9 @@ def measure_bit_stability(baseline: Baseline, scores: TokenScores, *, device: to
             recorded is not what the checkpoint computes.
     """
     here = bits_of(scores)
-    fresh = [bits_in_fresh_process(baseline, device=device) for _ in range(FRESH_PROCESSES)]
+    fresh = [
+        scores_of_fresh_process(baseline, device=device, batch_tokens=batch_tokens).bits for _ in range(FRESH_PROCESSES)
+    ]
     if here not in fresh and len(set(fresh)) == 1:
         raise GoldenError(
             f"The golden of {baseline.id} was not recorded: {FRESH_PROCESSES} fresh processes agree on its bits and "

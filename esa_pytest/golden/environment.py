@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
+from esa_pytest.evaluation.evaluate import Round
 from esa_pytest.evaluation.loading import LoadedModel
-from esa_pytest.evaluation.preparation import Prepared
 from esa_pytest.evaluation.scoring import CHUNK_ROWS, SCORING_VERSION
 
 _PACKAGES = ("accelerate", "numpy", "safetensors", "tokenizers", "torch", "transformers", "triton")
 # Variables that choose kernels or their order of summation.
 _VARIABLE = re.compile(
-    r"^(ATEN_CPU_CAPABILITY|(ONE)?DNNL?_\w+|TORCH_MKLDNN\w*|MKL_\w+|OMP_\w+|KMP_\w+|CUBLAS\w*|CUDNN_\w+|NVIDIA_TF32_OVERRIDE"
+    r"^(ATEN_CPU_CAPABILITY|(ONE)?DNNL?_\w+|TORCH_MKLDNN\w*|MKL_\w+|OMP_\w+|KMP_\w+|CUBLAS(?!_WORKSPACE_CONFIG)\w*|CUDNN_\w+|NVIDIA_TF32_OVERRIDE"
     r"|TORCH_ALLOW_TF32\w*|TORCH_BLAS\w*|PYTORCH_NVML\w*|PYTORCH_TUNABLEOP\w*|DISABLE_ADDMM_CUDA_LT)$"
 )
 _CPUINFO = Path("/proc/cpuinfo")
@@ -23,18 +23,18 @@ _CPUINFO = Path("/proc/cpuinfo")
 _INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 
 
-def environment_of(model: LoadedModel, prepared: Prepared, *, head_split: bool) -> dict[str, str]:
+def environment_of(model: LoadedModel, done: Round) -> dict[str, str]:
     """The fingerprint of a run, sorted by name."""
-    shapes = sorted({f"{b.input_ids.shape[0]}x{b.input_ids.shape[1]}" for b in prepared.batches})
     found = {
         **_device(model.device),
         **_versions(),
-        **_torch_flags(),
+        **done.flags,
         **{f"env.{name}": value for name, value in os.environ.items() if _VARIABLE.match(name)},
         "attention": str(model.network.config._attn_implementation),  # noqa: SLF001  (transformers has no public name)
-        "batch_shapes": " ".join(shapes),
+        "batch_shapes": done.batch_shapes,
+        "placement": model.placement,
         "scoring.chunk_rows": str(CHUNK_ROWS),
-        "scoring.head": "split" if head_split else "whole",
+        "scoring.head": "split" if done.head_split else "whole",
         "scoring.version": str(SCORING_VERSION),
     }
     return dict(sorted(found.items()))
@@ -99,19 +99,3 @@ def _versions() -> dict[str, str]:
         if match := re.search(pattern, configuration):
             found[f"version.{name}"] = match[1]
     return found
-
-
-def _torch_flags() -> dict[str, str]:
-    backends = torch.backends
-    flags: dict[str, object] = {
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "mkldnn": backends.mkldnn.is_available() and backends.mkldnn.enabled,
-        "sdp.flash": backends.cuda.flash_sdp_enabled(),
-        "sdp.math": backends.cuda.math_sdp_enabled(),
-        "sdp.mem_efficient": backends.cuda.mem_efficient_sdp_enabled(),
-        "tf32.cudnn": backends.cudnn.allow_tf32,
-        "bf16_reduced_precision_reduction": backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
-        "autocast.cpu": torch.is_autocast_enabled("cpu"),
-        "autocast.cuda": torch.is_autocast_enabled("cuda"),
-    }
-    return {f"torch.{name}": str(value) for name, value in flags.items()}

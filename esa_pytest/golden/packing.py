@@ -5,6 +5,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,7 +14,8 @@ from esa_pytest.errors import GoldenError
 from esa_pytest.evaluation.metrics import compute_metrics
 from esa_pytest.golden import schema
 from esa_pytest.golden.arrays import pack_arrays, unpack_arrays
-from esa_pytest.records import BitStability, Metrics, Record, TokenScores
+from esa_pytest.golden.blocks import kept
+from esa_pytest.records import BitStability, BlockScores, Calibration, Metrics, Record, TokenScores
 
 REMEDY = "restore it from version control, or record it anew with --snapshot-update"
 # A plain run, repeated nowhere: it proves nothing about its bits.
@@ -36,6 +38,7 @@ def pack(record: Record, *, npz_name: str) -> bytes:
         "device": record.device,
         "identity": record.identity,
         "metrics": schema.metrics_part(record.metrics),
+        "calibration": None if record.calibration is None else asdict(record.calibration),
         "strata": list(record.strata),
         "noise": {
             "distinct_bit_patterns": stability.distinct_bit_patterns,
@@ -46,7 +49,7 @@ def pack(record: Record, *, npz_name: str) -> bytes:
         "provenance": dict(record.provenance),
     }
     content["arrays"] = {"file": npz_name}
-    npz = pack_arrays(record.scores, schema.canonical(_sealed_part(content)))
+    npz = pack_arrays(kept(record.scores), schema.canonical(_sealed_part(content)))
     content["arrays"]["sha256"] = hashlib.sha256(npz).hexdigest()
     content["judged_sha256"] = schema.judged_sha256(content)
     text = json.dumps(content, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
@@ -91,6 +94,7 @@ def unpack(data: bytes, *, name: str) -> Record:
             fresh_processes=content.noise.fresh_processes,
             distinct_bit_patterns=content.noise.distinct_bit_patterns,
         ),
+        calibration=None if content.calibration is None else Calibration(**content.calibration.model_dump()),
     )
 
 
@@ -149,7 +153,7 @@ def _validated(content: dict[str, Any], *, name: str) -> schema.GoldenFile:
         raise GoldenError(f"The golden {name} is not valid in its field {field}: {first['msg']}; {REMEDY}.") from None
 
 
-def _sealed_arrays(content: schema.GoldenFile, npz: bytes, *, name: str) -> tuple[TokenScores, bytes]:
+def _sealed_arrays(content: schema.GoldenFile, npz: bytes, *, name: str) -> tuple[TokenScores | BlockScores, bytes]:
     seen = hashlib.sha256(npz).hexdigest()
     if seen != content.arrays.sha256:
         raise GoldenError(
@@ -181,11 +185,13 @@ def _sealed_part(content: Mapping[str, Any]) -> dict[str, Any]:
     return {part: content[part] for part in schema.JUDGED_PARTS} | {"arrays": {"file": content["arrays"]["file"]}}
 
 
-def _refuse_contradictions(content: schema.GoldenFile, scores: TokenScores, *, name: str) -> None:
-    recomputed = schema.metrics_part(compute_metrics(scores))
+def _refuse_contradictions(content: schema.GoldenFile, scores: TokenScores | BlockScores, *, name: str) -> None:
+    recomputed = schema.metrics_part(metrics_of(scores))
     written = content.metrics.model_dump()
+    # Sums of blocks are rounded once each, and their sum once more.
+    tolerance = 0.0 if isinstance(scores, TokenScores) else 1e-12
     for field in ("nll_sum", "num_scored_tokens", "num_correct_tokens"):
-        if written[field] != recomputed[field]:
+        if not math.isclose(written[field], recomputed[field], rel_tol=tolerance, abs_tol=0.0):
             raise GoldenError(
                 f"The golden {name} contradicts itself in its field metrics.{field}: it says {written[field]!r}, "
                 f"its arrays give {recomputed[field]!r}; {REMEDY}."
@@ -195,3 +201,14 @@ def _refuse_contradictions(content: schema.GoldenFile, scores: TokenScores, *, n
             f"The golden {name} contradicts itself in its field metrics.{derived}: it says {written[derived]!r}, "
             f"its sums and counts give {recomputed[derived]!r}; {REMEDY}."
         )
+
+
+def metrics_of(scores: TokenScores | BlockScores) -> Metrics:
+    """The sums and counts of tokens or of blocks."""
+    if isinstance(scores, TokenScores):
+        return compute_metrics(scores)
+    return Metrics(
+        nll_sum=math.fsum(scores.nll_sum.tolist()),
+        num_scored_tokens=int(scores.num_tokens.sum()),
+        num_correct_tokens=int(scores.num_correct.sum()),
+    )

@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from esa_pytest.records import METRIC_NAMES, Metrics
 
-SCHEMA_VERSION = 1
-ARRAY_NAMES = ("argmax", "nll", "position", "stratum", "target", "window")
+SCHEMA_VERSION = 2
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -33,6 +32,16 @@ class MetricsPart(_Strict):
     num_scored_tokens: Annotated[int, Field(gt=0)]
     perplexity: Finite
     token_accuracy: Finite
+
+
+class CalibrationPart(_Strict):
+    """How the model's probabilities fared."""
+
+    brier: Finite
+    ece: Finite
+    entropy_by_position: dict[str, Finite]
+    mean_entropy: Finite
+    top_k_mass: Finite
 
 
 class ArraysPart(_Strict):
@@ -57,6 +66,7 @@ class GoldenFile(_Strict):
     device: str
     identity: dict[str, Any]
     metrics: MetricsPart
+    calibration: CalibrationPart | None
     strata: tuple[str, ...] = Field(strict=False)
     arrays: ArraysPart
     noise: NoisePart
@@ -72,6 +82,7 @@ JUDGED_PARTS = (
     "device",
     "identity",
     "metrics",
+    "calibration",
     "strata",
     "noise",
     "environment",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from esa_pytest.records import Metrics, Record, Verdict
+from esa_pytest.records import Consistency, Metrics, Record, Verdict
 
 
 def manifest(
@@ -16,6 +16,7 @@ def manifest(
     outcome: str,
     seconds: Mapping[str, float],
     notes: tuple[str, ...],
+    consistency: Consistency | None,
     golden_file: str,
 ) -> dict[str, Any]:
     """Everything that is known of a run: identity, environment, provenance, timings in parts, resources, verdict."""
@@ -25,6 +26,8 @@ def manifest(
         "outcome": outcome,
         "verdict": None if verdict is None else asdict(verdict) | {"tier": int(verdict.tier)},
         "metrics": _metrics(measured),
+        "calibration": None if measured.calibration is None else asdict(measured.calibration),
+        "consistency": None if consistency is None else _consistency(consistency),
         "non_finite": None if measured.non_finite is None else asdict(measured.non_finite),
         "identity": measured.identity,
         "environment": dict(measured.environment),
@@ -36,15 +39,36 @@ def manifest(
     }
 
 
-def results_summary(measured: Record, *, outcome: str, strata: Mapping[str, Metrics]) -> dict[str, Any]:
+def results_summary(
+    measured: Record,
+    *,
+    outcome: str,
+    strata: Mapping[str, Metrics],
+    consistency: Consistency | None,
+    reported: Mapping[str, float] | None,
+) -> dict[str, Any]:
     """The condensed metrics of a run."""
     return {
         "baseline": measured.baseline,
         "device": measured.device,
         "outcome": outcome,
         "metrics": _metrics(measured),
+        "calibration": None if measured.calibration is None else asdict(measured.calibration),
+        "consistency": None if consistency is None else _consistency(consistency),
         "strata": {name: metrics.as_dict() for name, metrics in strata.items()},
         "resources": dict(measured.resources),
+        "reported": None if reported is None else dict(reported),
+    }
+
+
+def _consistency(consistency: Consistency) -> dict[str, Any]:
+    return {
+        "repeats": [
+            {"kind": r.kind, "detail": r.detail, "bit_equal": r.bit_equal, "metrics": r.metrics.as_dict()}
+            for r in consistency.repeats
+        ],
+        "seeds": {str(seed): metrics.as_dict() for seed, metrics in consistency.seeds.items()},
+        "impossible": list(consistency.impossible),
     }
 
 

@@ -3,10 +3,18 @@
 from collections.abc import Mapping
 
 from esa_pytest.drift.judge import environment_changes
-from esa_pytest.records import BitDrift, Change, MetricRow, Metrics, Outcome, Record, Verdict
+from esa_pytest.records import BitDrift, Calibration, Change, MetricRow, Metrics, Outcome, Record, Verdict
 
 # People say loss; the code says mean_nll.
-_SPOKEN = {"mean_nll": "loss", "perplexity": "perplexity", "token_accuracy": "token accuracy"}
+_SPOKEN = {
+    "mean_nll": "loss",
+    "perplexity": "perplexity",
+    "token_accuracy": "token accuracy",
+    "ece": "ECE",
+    "brier": "Brier score",
+    "mean_entropy": "entropy",
+    "top_k_mass": "top-k mass",
+}
 _INDENT = "  "
 _LABEL_WIDTH = 15
 
@@ -31,11 +39,11 @@ def passed_lines(verdict: Verdict, measured: Record, golden: Record, strata: Map
     """What is shown of a baseline that passed."""
     assert measured.metrics is not None  # noqa: S101  (a pass is finite)
     return [
-        _labelled(verdict.outcome, f"{_decided(verdict)}{verdict.reason}   {quoted(measured.metrics)}"),
+        labelled(verdict.outcome, f"{_decided(verdict)}{verdict.reason}   {quoted(measured.metrics)}"),
         *(_environment_block(verdict.environment) if verdict.environment else []),
-        *([_labelled("bits", bits_line(verdict.bits))] if verdict.bits and verdict.bits.num_changed else []),
-        _labelled("throughput", throughput_line(measured, golden)),
-        _labelled("strata", strata_line(strata)),
+        *([labelled("bits", bits_line(verdict.bits))] if verdict.bits and verdict.bits.num_changed else []),
+        labelled("throughput", throughput_line(measured, golden)),
+        labelled("strata", strata_line(strata)),
         f"{_INDENT}would have caught: {' · '.join(verdict.would_have_caught)}",
     ]
 
@@ -52,10 +60,10 @@ def failed_lines(verdict: Verdict, measured: Record, golden: Record | None, *, p
     if verdict.rows:
         lines += [*table(verdict.rows), ""]
     if verdict.bits is not None:
-        lines.append(_labelled("bits", bits_line(verdict.bits)))
+        lines.append(labelled("bits", bits_line(verdict.bits)))
     if golden is not None:
         lines += _environment_block(verdict.environment)
-        lines.append(_labelled("golden", f"{path} of {golden.provenance.get('utc')}"))
+        lines.append(labelled("golden", f"{path} of {golden.provenance.get('utc')}"))
     return [*lines, "", *_remedy(verdict.outcome, command)]
 
 
@@ -69,10 +77,10 @@ def recorded_lines(measured: Record, *, path: str, strata: Mapping[str, Metrics]
         else f"{stability.distinct_bit_patterns} bit patterns in {stability.fresh_processes + 1} processes: not stable"
     )
     return [
-        _labelled("recorded", f"{path}   {quoted(measured.metrics)}"),
-        _labelled("bits", bits),
-        _labelled("throughput", throughput_line(measured, None)),
-        _labelled("strata", strata_line(strata)),
+        labelled("recorded", f"{path}   {quoted(measured.metrics)}"),
+        labelled("bits", bits),
+        labelled("throughput", throughput_line(measured, None)),
+        labelled("strata", strata_line(strata)),
     ]
 
 
@@ -103,7 +111,8 @@ def throughput_line(measured: Record, golden: Record | None) -> str:
         if isinstance(before, float) and before > 0
         else f"efficiency {efficiency:.2f}"
     )
-    return f"{speed:,.0f} tok/s, {compared}; {memory_text(measured.resources)}"
+    batch = measured.environment.get("batch_shapes")
+    return f"{speed:,.0f} tok/s, {compared}; {memory_text(measured.resources)}; batch {batch}"
 
 
 def memory_text(resources: Mapping[str, float | int | str | None]) -> str:
@@ -117,10 +126,30 @@ def memory_text(resources: Mapping[str, float | int | str | None]) -> str:
 def bits_line(bits: BitDrift) -> str:
     """How the per-token values differ."""
     first = "" if bits.first_position is None else f" · first at position {bits.first_position} of its window"
+    flips = "" if bits.num_top1_flips is None else f" · {count(bits.num_top1_flips, 'top-1 flip')}"
     return (
-        f"{bits.num_changed} of {bits.num_tokens} tokens changed · mean {bits.mean:+.2e} · rms {bits.rms:.2e} · "
-        f"max {bits.maximum:.2e} nats{first} · {count(bits.num_top1_flips, 'top-1 flip')}"
+        f"{bits.num_changed} of {bits.num_compared} {bits.unit}s changed · mean {bits.mean:+.2e} · "
+        f"rms {bits.rms:.2e} · max {bits.maximum:.2e} nats{first}{flips}"
     )
+
+
+def calibration_lines(calibration: Calibration | None) -> list[str]:
+    """How far the model's probabilities can be believed."""
+    if calibration is None:
+        return []
+    entropy = " · ".join(f"{label} {value:.2f}" for label, value in calibration.entropy_by_position.items())
+    return [
+        labelled(
+            "calibration",
+            f"ECE {calibration.ece:.4f} · Brier {calibration.brier:.4f} · top-k mass {calibration.top_k_mass:.4f}",
+        ),
+        labelled("entropy", f"{calibration.mean_entropy:.3f} nats; by position {entropy}"),
+    ]
+
+
+def notes_lines(notes: tuple[str, ...]) -> list[str]:
+    """What a reader should know of a run, a sentence a line."""
+    return [f"{_INDENT}note: {note}" for note in notes]
 
 
 def table(rows: tuple[MetricRow, ...]) -> list[str]:
@@ -150,14 +179,15 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
-def _labelled(label: str, text: str) -> str:
+def labelled(label: str, text: str) -> str:
+    """An indented line whose text begins in the column of all others."""
     return f"{_INDENT}{f'{label} ':<{_LABEL_WIDTH}}{text}"
 
 
 def _environment_block(changes: tuple[Change, ...]) -> list[str]:
     if not changes:
-        return [_labelled("environment", "the same as the golden's")]
-    return [_labelled("environment", f"{count(len(changes), 'difference')}:"), *_change_lines(changes)]
+        return [labelled("environment", "the same as the golden's")]
+    return [labelled("environment", f"{count(len(changes), 'difference')}:"), *_change_lines(changes)]
 
 
 def _change_lines(changes: tuple[Change, ...]) -> list[str]:
@@ -186,7 +216,7 @@ def _remedy(outcome: Outcome, command: str) -> list[str]:
 
 def failed_line(verdict: Verdict) -> str:
     """A failure in one line, for the end of the output; the whole of it stands among pytest's failures."""
-    return _labelled(verdict.outcome, f"{_decided(verdict)}{verdict.reason}")
+    return labelled(verdict.outcome, f"{_decided(verdict)}{verdict.reason}")
 
 
 def properties(outcome: str, verdict: Verdict | None, measured: Record) -> dict[str, object]:

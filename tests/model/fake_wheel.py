@@ -4,7 +4,7 @@ import hashlib
 import zipfile
 from pathlib import Path
 
-from esa_pytest.baselines.catalog import WheelModel
+from esa_pytest.baselines.sources import WheelModel
 
 PACKAGE, VERSION = "fake-esa-model", "0.0.1"
 MEMBER = "fake_esa_model/weights.gguf"

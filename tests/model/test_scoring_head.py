@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from esa_pytest.evaluation.byte_tokenizer import VOCABULARY
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.scoring import head_is_separable, score_batch
 from tests.model.oracle import oracle_scores, random_windows
-from tests.model.tiny import VOCABULARY, build_network
+from tests.model.tiny import build_network
 
 CPU = torch.device("cpu")
 WINDOWS = random_windows(4, 32, vocabulary=VOCABULARY)

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from esa_pytest.baselines.catalog import BosPolicy
+from esa_pytest.baselines.sources import BosPolicy
 from esa_pytest.baselines.windows import full_windows
 from esa_pytest.evaluation import scoring
+from esa_pytest.evaluation.byte_tokenizer import VOCABULARY
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.preparation import make_batches, prepare
 from esa_pytest.evaluation.scoring import score_batch
 from esa_pytest.evaluation.tokenization import TokenStream
 from tests.model.oracle import oracle_scores, random_windows
-from tests.model.tiny import FAMILIES, VOCABULARY, build_network, evaluate_tiny, tiny_baseline
+from tests.model.tiny import FAMILIES, build_network, evaluate_tiny, tiny_baseline
 
 # Four windows of 32 are one chunk, so that the oracle's head sees the same matrix product.
 WINDOWS = random_windows(4, 32, vocabulary=VOCABULARY)

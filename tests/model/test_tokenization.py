@@ -8,9 +8,9 @@ import pytest
 from esa_pytest.baselines.catalog import CorpusSource
 from esa_pytest.baselines.corpus import Corpus, read_corpus
 from esa_pytest.errors import TokenizationError
+from esa_pytest.evaluation.byte_tokenizer import BOS_ID, write_byte_tokenizer
 from esa_pytest.evaluation.loading import load_tokenizer
 from esa_pytest.evaluation.tokenization import TokenStream, tokenize
-from tests.model.tiny import BOS_ID, save_byte_tokenizer
 
 
 def _corpus(folder: Path, text: str) -> Corpus:
@@ -43,7 +43,7 @@ def test_a_single_bos_in_the_text_is_kept(llama_checkpoint: Path, tmp_path: Path
 
 
 def test_a_bos_asked_for_and_missing_is_refused(tmp_path: Path) -> None:
-    save_byte_tokenizer(tmp_path, bos=False)
+    write_byte_tokenizer(tmp_path, bos=False)
     with pytest.raises(TokenizationError) as caught:
         tokenize(_corpus(tmp_path, "abc"), load_tokenizer(tmp_path), bos="window")
     assert str(caught.value) == (
@@ -53,7 +53,7 @@ def test_a_bos_asked_for_and_missing_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_a_policy_a_tokenizer_needs_no_bos(tmp_path: Path) -> None:
-    save_byte_tokenizer(tmp_path, bos=False)
+    write_byte_tokenizer(tmp_path, bos=False)
     assert len(tokenize(_corpus(tmp_path, "abc"), load_tokenizer(tmp_path), bos="none").ids) == 5
 
 

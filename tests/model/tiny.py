@@ -1,6 +1,5 @@
 """Tiny checkpoints of real architectures, with a byte-level tokenizer, and baselines over them."""
 
-import json
 import random
 import string
 from pathlib import Path
@@ -8,18 +7,16 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedModel
 
 from esa_pytest.baselines.catalog import Baseline, BaselineType, BosPolicy, CorpusSource, FolderModel
+from esa_pytest.evaluation.byte_tokenizer import BOS_ID, EOS_ID, VOCABULARY, write_byte_tokenizer
 from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.preparation import Prepared, prepare
 from esa_pytest.evaluation.quiet import quiet_transformers
 
 FAMILIES = ("llama", "gpt-neox", "phi3", "mistral")
-BOS_ID, EOS_ID = 256, 257
-VOCABULARY = 258
 CONTEXT_LENGTH = 32
 NUM_LAYERS = 3
 
@@ -66,24 +63,7 @@ def save_tiny(family: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
         build_network(family).save_pretrained(folder)
-    save_byte_tokenizer(folder)
-
-
-def save_byte_tokenizer(folder: Path, *, bos: bool = True) -> None:
-    """Write a tokenizer of 256 bytes and `<bos>`, `<eos>`; a plain call of it would put a BOS in front."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in ("<bos>", "<eos>")])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<bos> $A", special_tokens=[("<bos>", tokenizer.token_to_id("<bos>"))]
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<eos>"}
-    if bos:
-        config |= {"bos_token": "<bos>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    write_byte_tokenizer(folder)
 
 
 def running_text(length: int, *, seed: int = 0) -> str:

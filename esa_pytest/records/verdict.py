@@ -1,0 +1,128 @@
+"""What a check concluded, and what a reader needs to believe it."""
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+
+class Tier(IntEnum):
+    """The questions a check walks down, in order; the numbers appear in messages and manifests."""
+
+    IDENTITY = 0
+    FINITE = 1
+    EXACT = 2
+    AGGREGATE = 5
+
+
+class Outcome(StrEnum):
+    """What a check concluded. Only `IDENTICAL` and `WITHIN_NOISE` pass."""
+
+    IDENTICAL = "identical"
+    WITHIN_NOISE = "within-noise"
+    INPUTS_CHANGED = "inputs-changed"
+    NON_FINITE = "non-finite"
+    UNEXPLAINED_BITS = "unexplained-bits"
+    METRIC_DRIFT = "metric-drift"
+
+    @property
+    def passed(self) -> bool:
+        """Whether a test with this outcome passes."""
+        return self in (Outcome.IDENTICAL, Outcome.WITHIN_NOISE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One named item that is not what it was; `None` stands for an item that one side lacks."""
+
+    name: str
+    golden: str | None
+    measured: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricRow:
+    """One line of the table golden / measured / drift / allowed.
+
+    Attributes:
+        name: the metric.
+        golden: the accepted value.
+        measured: this run's value.
+        drift: measured minus golden.
+        allowed: the largest absolute drift that passes; None where the metric is shown and not gated.
+        source: where the allowance comes from.
+    """
+
+    name: str
+    golden: float
+    measured: float
+    drift: float
+    allowed: float | None
+    source: str
+
+    @property
+    def within(self) -> bool:
+        """Whether the drift is allowed, in both directions; NaN never is."""
+        return self.allowed is None or abs(self.drift) <= self.allowed
+
+
+@dataclass(frozen=True, kw_only=True)
+class BitDrift:
+    """How the per-token NLLs differ, bit for bit; all values in nats.
+
+    Attributes:
+        num_tokens: how many tokens were compared.
+        num_compared: how many values they were compared by: tokens, or blocks where a golden keeps sums of blocks.
+        num_changed: how many of these have other bits.
+        mean: mean drift over all tokens.
+        rms: root mean square of the values' drifts, a block's being that of its mean.
+        maximum: the largest absolute drift of one value.
+        first_position: the smallest position in its window at which a value changed; None if none did.
+        num_top1_flips: for how many tokens the argmax is another; None where only sums of blocks are kept.
+    """
+
+    num_tokens: int
+    num_compared: int
+    num_changed: int
+    mean: float
+    rms: float
+    maximum: float
+    first_position: int | None
+    num_top1_flips: int | None
+
+    @property
+    def unit(self) -> str:
+        """What one compared value is, as a noun."""
+        return "token" if self.num_compared == self.num_tokens else "block"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a check concluded, which tier decided, and what a reader needs to believe it.
+
+    Attributes:
+        outcome: the conclusion.
+        tier: the tier that decided.
+        reason: one sentence for people.
+        would_have_caught: what this check was able to see, an instrument a string.
+        changes: items of the identity that differ, the likeliest cause first.
+        environment: items of the environment that differ.
+        rows: the table of metrics.
+        bits: how the per-token values differ; None where they could not be compared.
+    """
+
+    outcome: Outcome
+    tier: Tier
+    reason: str
+    would_have_caught: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    environment: tuple[Change, ...] = ()
+    rows: tuple[MetricRow, ...] = field(default=())
+    bits: BitDrift | None = None
+
+    @property
+    def nothing_to_accept(self) -> bool:
+        """Whether recording anew would change nothing: equal bits in an equal environment.
+
+        Equal bits in another environment are worth accepting: until then tier 2 cannot tell, in the new environment,
+        a changed bit from a changed machine.
+        """
+        return self.outcome is Outcome.IDENTICAL and not self.environment
