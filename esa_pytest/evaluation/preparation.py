@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from esa_pytest.baselines.catalog import Baseline, BaselineType
 from esa_pytest.baselines.corpus import Corpus
-from esa_pytest.baselines.degeneracy import DEGENERATE_ABOVE, NGRAM_LENGTH, repeated_ngram_share
+from esa_pytest.baselines.degeneracy import DEGENERATE_ABOVE, ngram_length, repeated_ngram_share
 from esa_pytest.baselines.shares import Cell, share_windows, windows_a_seed
 from esa_pytest.baselines.sources import DeviceType
 from esa_pytest.baselines.windows import full_windows, select_windows
@@ -175,16 +175,17 @@ def _scored(values: npt.NDArray[Any], window: Window) -> npt.NDArray[Any]:
 def _relabelled(stream: TokenStream, strata: tuple[str, ...]) -> TokenStream:
     """The stream with its strata as indices into the names of all corpora."""
     indices = np.array([strata.index(name) for name in stream.strata], dtype=np.int32)
-    return TokenStream(ids=stream.ids, stratum=indices[stream.stratum], strata=strata, bos_id=stream.bos_id)
+    return replace(stream, stratum=indices[stream.stratum], strata=strata)
 
 
 def _notes(corpus: Corpus, stream: TokenStream) -> list[str]:
     # Enough to tell a repeated paragraph from a library, and cheap for both.
-    share = repeated_ngram_share(stream.ids[:_DEGENERACY_TOKENS])
+    length = ngram_length(stream.characters_a_token)
+    share = repeated_ngram_share(stream.ids[:_DEGENERACY_TOKENS], length=length)
     if share <= DEGENERATE_ABOVE:
         return []
     note = (
-        f"The corpus {corpus.name!r} is degenerate: {share:.1%} of its {NGRAM_LENGTH}-grams are repetitions "
+        f"The corpus {corpus.name!r} is degenerate: {share:.1%} of its {length}-grams are repetitions "
         f"(running text: under 2 %), so its loss says little about the model."
     )
     warnings.warn(note, EsaWarning, stacklevel=2)

@@ -29,12 +29,14 @@ class TokenStream:
         stratum: int32, shape (tokens,); index into `strata`.
         strata: names, in the order in which they first occur.
         bos_id: the token put in front of every window, or None.
+        characters_a_token: how many characters of the text one token stands for, on average.
     """
 
     ids: npt.NDArray[np.int64]
     stratum: npt.NDArray[np.int32]
     strata: tuple[str, ...]
     bos_id: int | None
+    characters_a_token: float
 
 
 def tokenize(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, *, bos: BosPolicy) -> TokenStream:
@@ -52,12 +54,16 @@ def tokenize(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, *, bos: BosPoli
             pieces.append(np.asarray(ids, dtype=np.int64))
             labels.append(np.full(len(ids), strata.index(document.stratum), dtype=np.int32))
     ids, stratum = np.concatenate(pieces), np.concatenate(labels)
+    characters = sum(len(document.text) + len(SEPARATOR) for document in corpus.documents)
+    characters_a_token = characters / max(len(ids), 1)
     if corpus.repeat_to_tokens is not None:
         times = -(-corpus.repeat_to_tokens // len(ids))
         ids, stratum = np.tile(ids, times), np.tile(stratum, times)
     bos_id = _bos_id(tokenizer) if bos == "window" else None
     _refuse_double_bos(corpus, ids, tokenizer.bos_token_id if bos_id is None else bos_id, in_front=bos_id is not None)
-    return TokenStream(ids=ids, stratum=stratum, strata=strata, bos_id=bos_id)
+    return TokenStream(
+        ids=ids, stratum=stratum, strata=strata, bos_id=bos_id, characters_a_token=characters_a_token
+    )
 
 
 def refuse_mismatch(
