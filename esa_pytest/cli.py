@@ -18,14 +18,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="esa",
         description="Language-model baselines, apart from their tests (pytest -m smoke).",
-        epilog="What follows a command is given to pytest, so that --esa-device and its like mean what they mean there.",
+        epilog="What follows a command is given to pytest: --esa-device and its like mean what they mean there.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         commands.add_parser(name, help=(command.__doc__ or "").split("\n")[0])
     chosen, rest = parser.parse_known_args(arguments)
-    # pytest reads its options, ini keys and plugins; then the command takes the place of the session.
-    return int(pytest.main(rest, plugins=[_InPlaceOfASession(COMMANDS[chosen.command])]))
+    # pytest reads its options, ini keys and plugins; then the command takes the place of the session. It needs no
+    # conftest.py, and cannot have assertions rewritten: this package is imported already.
+    return int(
+        pytest.main(["--assert=plain", "--noconftest", *rest], plugins=[_InPlaceOfASession(COMMANDS[chosen.command])])
+    )
 
 
 class _InPlaceOfASession:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-# Raised whenever the same logits could give other NLLs; part of a golden's environment, as is the chunk.
+# Raised whenever the same logits could give other NLLs; part of a golden's environment, as are the chunks.
 SCORING_VERSION = 1
 CHUNK_ROWS = 128
+CPU_ROWS = 16
 TOP_K = 10
 _PROBE_TOKENS = 16
 
@@ -53,8 +54,16 @@ def score_batch(
     num_scored = targets.shape[1]
     parts: list[BatchScores] = []
     with torch.inference_mode():
-        for rows, row_targets in _logits(network, input_ids, targets, num_scored, split_head=split_head):
-            parts.append(_score_rows(rows, row_targets, probabilities=probabilities))
+        for chunk, chunk_targets in _logits(network, input_ids, targets, num_scored, split_head=split_head):
+            together = rows_at_once(chunk.device)
+            parts += [
+                _score_rows(
+                    chunk[begin : begin + together],
+                    chunk_targets[begin : begin + together],
+                    probabilities=probabilities,
+                )
+                for begin in range(0, len(chunk), together)
+            ]
     examined = [part.probabilities for part in parts if part.probabilities is not None]
     return BatchScores(
         nll=torch.cat([part.nll for part in parts]),
@@ -81,44 +90,43 @@ def _logits(
             yield logits[begin : begin + CHUNK_ROWS], window_targets[begin : begin + CHUNK_ROWS]
 
 
+def rows_at_once(device: torch.device) -> int:
+    """How many rows are summed up together: few enough on a CPU for its caches, all of a chunk on a GPU."""
+    return CHUNK_ROWS if device.type == "cuda" else CPU_ROWS
+
+
 def _score_rows(logits: Tensor, targets: Tensor, *, probabilities: bool) -> BatchScores:
     """NLL, argmax and finiteness of logits (rows, vocabulary) for targets (rows,)."""
     argmax = logits.argmax(dim=-1)
     wide = logits.to(torch.float64, copy=True).contiguous()
     target_logit = wide.gather(-1, targets[:, None])[:, 0]
     largest = wide.gather(-1, argmax[:, None])
-    entropy_sum = None
     shifted = wide.sub_(largest)
-    if probabilities:
-        # The entropy needs the sum of e^d * d, and d is about to be overwritten.
-        entropy_sum = (shifted.exp() * shifted).sum(dim=-1)
-    powers = shifted.exp_()
+    powers = shifted.exp() if probabilities else shifted.exp_()
     total = powers.sum(dim=-1)
-    # In this order of operations since scoring version 1; the sum of the powers serves the probabilities as well.
     log_sum_exp = total.log() + largest[:, 0]
     return BatchScores(
         nll=(log_sum_exp - target_logit).to(torch.float32),
         argmax=argmax.to(torch.int32),
         # Smallest and largest tell it for a thirteenth of what isfinite().all() costs; both hand a NaN on.
         finite=logits.amin(dim=-1).isfinite() & logits.amax(dim=-1).isfinite(),
-        probabilities=None if entropy_sum is None else _probabilities(powers, total, entropy_sum, targets),
+        probabilities=_probabilities(logits, shifted, powers, total, targets) if probabilities else None,
     )
 
 
-def _probabilities(powers: Tensor, total: Tensor, entropy_sum: Tensor, targets: Tensor) -> Tensor:
+def _probabilities(logits: Tensor, shifted: Tensor, powers: Tensor, total: Tensor, targets: Tensor) -> Tensor:
     """Confidence, entropy, Brier score and top-k mass of distributions `powers / total`, shape (rows, 4).
 
     With d a logit less the largest one and s the sum of the e^d, the likeliest token has the probability 1 / s, and the
-    entropy is log s - sum(e^d * d) / s.
+    entropy is log s - sum(e^d * d) / s. Overwrites `shifted` and `powers`.
     """
     target = powers.gather(-1, targets[:, None])[:, 0] / total
-    columns = (
-        1.0 / total,
-        total.log() - entropy_sum / total,
-        powers.square().sum(dim=-1) / total.square() - 2.0 * target + 1.0,
-        powers.topk(min(TOP_K, powers.shape[-1]), dim=-1).values.sum(dim=-1) / total,
-    )
-    return torch.stack(columns, dim=-1).to(torch.float32)
+    # The order of the logits is that of the probabilities, and bf16 is searched faster.
+    likeliest = logits.topk(min(TOP_K, logits.shape[-1]), dim=-1).indices
+    top_k_mass = powers.gather(-1, likeliest).sum(dim=-1) / total
+    entropy = total.log() - shifted.mul_(powers).sum(dim=-1) / total
+    brier = powers.square_().sum(dim=-1) / total.square() - 2.0 * target + 1.0
+    return torch.stack((1.0 / total, entropy, brier, top_k_mass), dim=-1).to(torch.float32)
 
 
 def _hidden_states(network: PreTrainedModel, input_ids: Tensor) -> Tensor:

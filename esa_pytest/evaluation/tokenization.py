@@ -61,9 +61,7 @@ def tokenize(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, *, bos: BosPoli
         ids, stratum = np.tile(ids, times), np.tile(stratum, times)
     bos_id = _bos_id(tokenizer) if bos == "window" else None
     _refuse_double_bos(corpus, ids, tokenizer.bos_token_id if bos_id is None else bos_id, in_front=bos_id is not None)
-    return TokenStream(
-        ids=ids, stratum=stratum, strata=strata, bos_id=bos_id, characters_a_token=characters_a_token
-    )
+    return TokenStream(ids=ids, stratum=stratum, strata=strata, bos_id=bos_id, characters_a_token=characters_a_token)
 
 
 def refuse_mismatch(

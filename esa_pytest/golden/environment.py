@@ -10,7 +10,7 @@ import torch
 
 from esa_pytest.evaluation.evaluate import Round
 from esa_pytest.evaluation.loading import LoadedModel
-from esa_pytest.evaluation.scoring import CHUNK_ROWS, SCORING_VERSION
+from esa_pytest.evaluation.scoring import CHUNK_ROWS, SCORING_VERSION, rows_at_once
 
 _PACKAGES = ("accelerate", "numpy", "safetensors", "tokenizers", "torch", "transformers", "triton")
 # Variables that choose kernels or their order of summation.
@@ -33,7 +33,7 @@ def environment_of(model: LoadedModel, done: Round) -> dict[str, str]:
         "attention": str(model.network.config._attn_implementation),  # noqa: SLF001  (transformers has no public name)
         "batch_shapes": done.batch_shapes,
         "placement": model.placement,
-        "scoring.chunk_rows": str(CHUNK_ROWS),
+        "scoring.chunk_rows": f"{CHUNK_ROWS} by {rows_at_once(model.device)}",
         "scoring.head": "split" if done.head_split else "whole",
         "scoring.version": str(SCORING_VERSION),
     }

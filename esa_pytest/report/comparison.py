@@ -17,7 +17,7 @@ def comparison_lines(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
     Args:
         summaries: contents of results_summary.json, one a baseline.
     """
-    rows = [_HEADING]
+    rows: list[tuple[str, ...]] = [_HEADING]
     for summary in summaries:
         rows.append(_measured_row(summary))
         if summary.get("reported"):
@@ -30,7 +30,9 @@ def comparison_lines(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _measured_row(summary: Mapping[str, Any]) -> tuple[str, ...]:
     metrics, resources = summary.get("metrics") or {}, summary["resources"]
-    peak = next((value for name, value in resources.items() if name.startswith("peak_") and "reserved" not in name), None)
+    peak = next(
+        (value for name, value in resources.items() if name.startswith("peak_") and "reserved" not in name), None
+    )
     return (
         f"{summary['baseline']} ({summary['device']})",
         str(summary["outcome"]),

@@ -9,11 +9,14 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from esa_pytest.baselines.catalog import Baseline, BaselineType, BosPolicy, CorpusSource, FolderModel
+from esa_pytest.baselines.catalog import Baseline, BaselineType
+from esa_pytest.baselines.sources import BosPolicy, FileCorpus, FolderModel
 from esa_pytest.evaluation.byte_tokenizer import BOS_ID, EOS_ID, VOCABULARY, write_byte_tokenizer
 from esa_pytest.evaluation.evaluate import Round, evaluate
+from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import LoadedModel
-from esa_pytest.evaluation.preparation import Prepared, prepare
+from esa_pytest.evaluation.preparation import limits_of, prepare
+from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.quiet import quiet_transformers
 
 FAMILIES = ("llama", "gpt-neox", "phi3", "mistral")
@@ -94,11 +97,11 @@ def tiny_baseline(checkpoint: Path, corpus: Path, *, bos: BosPolicy = "none", **
         type_name="tiny",
         model=FolderModel(path=checkpoint, bos=bos),
         type=BaselineType(**(fields | changes)),
-        corpora={"tiny": CorpusSource(path=corpus)},
+        corpora={"tiny": FileCorpus(path=corpus)},
     )
 
 
 def evaluate_tiny(model: LoadedModel, baseline: Baseline) -> tuple[Prepared, Round]:
     """What a baseline scores, and one round of it on the CPU."""
-    prepared = prepare(baseline, model.tokenizer, device_type="cpu")
+    prepared = prepare(baseline, model.tokenizer, device_type="cpu", limits=limits_of(model.network), hub=Hub())
     return prepared, evaluate(model, prepared, seed=1337, description="tiny")
