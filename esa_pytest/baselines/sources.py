@@ -141,7 +141,8 @@ class DatasetCorpus(Entry):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "DatasetCorpus":
-        if (self.path is None) == (self.repo is None or self.revision is None):
+        hub = (self.repo is not None, self.revision is not None)
+        if any(hub) if self.path is not None else not all(hub):
             msg = "a data set has either a path or a repo with its revision"
             raise ValueError(msg)
         return self

@@ -6,7 +6,7 @@ import json
 import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from esa_pytest.evaluation.metrics import compute_metrics
 from esa_pytest.golden import schema
 from esa_pytest.golden.packing import join_pair, pack, split_pair
-from esa_pytest.records import METRIC_NAMES, BitStability, NonFinite, Record, TokenScores
+from esa_pytest.records import METRIC_NAMES, BitStability, Calibration, NonFinite, Record, TokenScores
 
 NAME = "goldens/tiny__smoke/cpu-float32.json"
 NPZ_NAME = "cpu-float32.npz"
@@ -32,7 +32,11 @@ IDENTITY: Mapping[str, Any] = {
     "tokens": {"sha256": "e" * 64},
     "metrics": list(METRIC_NAMES),
 }
+CALIBRATION = Calibration(
+    ece=0.05, brier=0.5, mean_entropy=2.0, top_k_mass=0.9, entropy_by_position={"0-15": 2.5, "16-63": 1.5}
+)
 ENVIRONMENT = {
+    "batch_shapes": "3x2",
     "cpu.instruction_set": "avx2",
     "cpu.threads": "2",
     "version.torch": "2.9.0",
@@ -186,6 +190,7 @@ def content_of(record: Record) -> tuple[str, list[tuple[str, str, tuple[int, ...
         record.resources,
         record.provenance,
         repr(record.bit_stability),
+        None if record.calibration is None else asdict(record.calibration),
         repr(record.non_finite),
     ]
     arrays = [
@@ -234,6 +239,16 @@ def score_arrays(draw: st.DrawFn, *, max_tokens: int = 6) -> TokenScores:
     )
 
 
+calibrations = st.builds(
+    Calibration,
+    ece=finite_floats,
+    brier=finite_floats,
+    mean_entropy=finite_floats,
+    top_k_mass=finite_floats,
+    entropy_by_position=st.dictionaries(keys, finite_floats, max_size=3),
+)
+
+
 @st.composite
 def records(draw: st.DrawFn) -> Record:
     """Any finite record whose bit-stability was measured."""
@@ -251,4 +266,5 @@ def records(draw: st.DrawFn) -> Record:
         bit_stability=BitStability(
             fresh_processes=draw(st.integers(0, 9)), distinct_bit_patterns=draw(st.integers(1, 9))
         ),
+        calibration=draw(st.none() | calibrations),
     )

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,22 +7,24 @@ from hypothesis import given
 
 from esa_pytest.drift.aggregate import metric_rows
 from esa_pytest.drift.statistics import bit_drift
-from esa_pytest.records import BitDrift, Metrics, TokenScores
-from tests.unit.builders import score_arrays, token_scores
+from esa_pytest.records import BitDrift, Metrics, Record, TokenScores
+from tests.unit.builders import CALIBRATION, score_arrays, small_record, token_scores
 
 TOKENS = 1000
+RECORD = small_record()
 
 
-def metrics(mean_nll: float, correct: int = 500, tokens: int = TOKENS) -> Metrics:
-    return Metrics(nll_sum=mean_nll * tokens, num_scored_tokens=tokens, num_correct_tokens=correct)
+def run(mean_nll: float, correct: int = 500, tokens: int = TOKENS) -> Record:
+    metrics = Metrics(nll_sum=mean_nll * tokens, num_scored_tokens=tokens, num_correct_tokens=correct)
+    return replace(RECORD, metrics=metrics)
 
 
-def drifted(golden: Metrics, measured: Metrics) -> set[str]:
+def drifted(golden: Record, measured: Record) -> set[str]:
     return {row.name for row in metric_rows(golden, measured) if not row.within}
 
 
 def test_rows_are_loss_perplexity_and_accuracy_with_their_drift() -> None:
-    loss, perplexity, accuracy = metric_rows(metrics(2.0, 500), metrics(2.5, 250))
+    loss, perplexity, accuracy = metric_rows(run(2.0, 500), run(2.5, 250))
     assert (loss.name, loss.golden, loss.measured, loss.drift) == ("mean_nll", 2.0, 2.5, 0.5)
     assert (perplexity.name, perplexity.golden, perplexity.measured) == ("perplexity", math.exp(2.0), math.exp(2.5))
     assert perplexity.drift == math.exp(2.5) - math.exp(2.0)
@@ -30,7 +33,7 @@ def test_rows_are_loss_perplexity_and_accuracy_with_their_drift() -> None:
 
 
 def test_perplexity_is_allowed_what_follows_from_the_loss() -> None:
-    loss, perplexity, accuracy = metric_rows(metrics(2.0), metrics(2.0))
+    loss, perplexity, accuracy = metric_rows(run(2.0), run(2.0))
     assert loss.allowed == 0.002
     assert perplexity.allowed == pytest.approx(math.exp(2.002) - math.exp(2.0), rel=1e-12)
     assert accuracy.allowed == 0.01
@@ -40,15 +43,15 @@ def test_perplexity_is_allowed_what_follows_from_the_loss() -> None:
 @pytest.mark.parametrize("direction", [1, -1])
 def test_loss_is_judged_alike_in_both_directions(mean_nll: float, direction: int) -> None:
     bound = 1e-3 * mean_nll
-    assert drifted(metrics(mean_nll), metrics(mean_nll + direction * bound * (1 - 1e-9))) == set()
-    beyond = drifted(metrics(mean_nll), metrics(mean_nll + direction * bound * (1 + 1e-9)))
+    assert drifted(run(mean_nll), run(mean_nll + direction * bound * (1 - 1e-9))) == set()
+    beyond = drifted(run(mean_nll), run(mean_nll + direction * bound * (1 + 1e-9)))
     assert "mean_nll" in beyond
 
 
 @pytest.mark.parametrize("direction", [1, -1])
 def test_accuracy_may_move_by_the_whole_share_that_is_allowed(direction: int) -> None:
     judged = {
-        correct: drifted(metrics(2.0, correct, 100), metrics(2.0, correct + direction, 100))
+        correct: drifted(run(2.0, correct, 100), run(2.0, correct + direction, 100))
         for correct in range(1, 100)
     }
     assert [correct for correct, names in judged.items() if names] == []
@@ -56,24 +59,61 @@ def test_accuracy_may_move_by_the_whole_share_that_is_allowed(direction: int) ->
 
 @pytest.mark.parametrize("direction", [1, -1])
 def test_accuracy_that_moves_by_more_has_drifted(direction: int) -> None:
-    assert drifted(metrics(2.0, 500), metrics(2.0, 500 + 11 * direction)) == {"token_accuracy"}
+    assert drifted(run(2.0, 500), run(2.0, 500 + 11 * direction)) == {"token_accuracy"}
 
 
 def test_loss_of_zero_may_not_move_at_all() -> None:
-    assert drifted(metrics(0.0), metrics(0.0)) == set()
-    assert drifted(metrics(0.0), metrics(1e-12)) == {"mean_nll", "perplexity"}
+    assert drifted(run(0.0), run(0.0)) == set()
+    assert drifted(run(0.0), run(1e-12)) == {"mean_nll", "perplexity"}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_not_finite_is_never_within(value: float) -> None:
-    assert {"mean_nll", "perplexity"} <= drifted(metrics(2.0), metrics(value))
-    assert {"mean_nll", "perplexity"} <= drifted(metrics(value), metrics(value))
+    assert {"mean_nll", "perplexity"} <= drifted(run(2.0), run(value))
+    assert {"mean_nll", "perplexity"} <= drifted(run(value), run(value))
+
+
+CALIBRATED = replace(run(2.0), calibration=CALIBRATION)
+ALLOWED = {"ece": 0.01, "brier": 0.01, "mean_entropy": 0.02, "top_k_mass": 0.01}
+
+
+def moved(name: str, drift: float) -> Record:
+    calibration = replace(CALIBRATION, **{name: getattr(CALIBRATION, name) + drift})
+    return replace(CALIBRATED, calibration=calibration)
+
+
+@pytest.mark.parametrize("pair", [(run(2.0), CALIBRATED), (CALIBRATED, run(2.0)), (run(2.0), run(2.0))])
+def test_calibration_is_compared_where_both_sides_have_one(pair: tuple[Record, Record]) -> None:
+    assert [row.name for row in metric_rows(*pair)] == ["mean_nll", "perplexity", "token_accuracy"]
+
+
+def test_calibration_rows_follow_the_quoted_ones_with_their_bounds() -> None:
+    rows = metric_rows(CALIBRATED, CALIBRATED)[3:]
+    assert {row.name: row.allowed for row in rows} == ALLOWED
+    assert [(row.golden, row.measured, row.drift) for row in rows] == [
+        (value, value, 0.0) for value in (CALIBRATION.ece, CALIBRATION.brier, 2.0, CALIBRATION.top_k_mass)
+    ]
+    assert {row.source for row in rows} == {"provisional"}
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.parametrize("name", ALLOWED)
+def test_calibration_is_judged_alike_in_both_directions(name: str, direction: int) -> None:
+    bound = direction * ALLOWED[name]
+    assert drifted(CALIBRATED, moved(name, bound * 0.999)) == set()
+    assert drifted(CALIBRATED, moved(name, bound * 1.001)) == {name}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_calibration_that_is_no_number_is_never_within(name: str) -> None:
+    assert drifted(CALIBRATED, moved(name, math.nan)) == {name}
 
 
 @given(score_arrays())
 def test_equal_scores_have_no_bit_drift(scores: TokenScores) -> None:
     assert bit_drift(scores, scores) == BitDrift(
         num_tokens=scores.nll.size,
+        num_compared=scores.nll.size,
         num_changed=0,
         mean=0.0,
         rms=0.0,
@@ -88,6 +128,7 @@ def test_bit_drift_counts_and_sizes_what_changed() -> None:
     measured = token_scores([1.0, 2.5, 3.0, 2.5], argmax=[9, 0, 2, 2])
     assert bit_drift(golden, measured) == BitDrift(
         num_tokens=4,
+        num_compared=4,
         num_changed=3,
         mean=-0.25,
         rms=math.sqrt((0.25 + 2.25) / 4),

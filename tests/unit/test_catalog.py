@@ -3,15 +3,8 @@ from typing import Any
 
 import pytest
 
-from esa_pytest.baselines.catalog import (
-    Baseline,
-    Catalog,
-    FolderModel,
-    HubModel,
-    WheelModel,
-    expand_matrix,
-    load_catalog,
-)
+from esa_pytest.baselines.catalog import Baseline, Catalog, expand_matrix, load_catalog
+from esa_pytest.baselines.sources import FileCorpus, FolderModel, HubModel
 from esa_pytest.errors import SettingError
 
 ROOT = Path("/project")
@@ -38,51 +31,13 @@ def matrix_refusal(matrix: dict[str, Any]) -> str:
     return str(caught.value)
 
 
-def test_packaged_catalog_names_its_models_corpora_and_types() -> None:
-    found = catalog()
-    assert list(found.models) == ["smollm2-135m"]
-    assert list(found.corpora) == ["embedded", "repeat"]
-    assert list(found.types) == ["smoke", "standard"]
-    assert isinstance(found.models["smollm2-135m"], WheelModel)
-
-
-def test_packaged_corpora_are_files() -> None:
-    assert all(corpus.path.is_file() for corpus in catalog().corpora.values())
-
-
-def test_packaged_types_score_whole_windows() -> None:
-    for baseline_type in catalog().types.values():
-        for tokens in baseline_type.scored_tokens.values():
-            assert [tokens % (baseline_type.stride or length) for length in baseline_type.context_lengths] == [0] * len(
-                baseline_type.context_lengths
-            )
-
-
-def test_every_entry_of_the_packaged_catalog_makes_a_baseline() -> None:
-    found = catalog()
-    matrix: dict[str, Any] = {name: list(found.models) for name in found.types}
-    baselines = expand_matrix(matrix, found)
-    assert [(baseline.id, baseline.folder) for baseline in baselines] == [
-        ("smollm2-135m-smoke", "smollm2-135m__smoke"),
-        ("smollm2-135m-standard", "smollm2-135m__standard"),
-    ]
-    assert baselines[0].type == found.types["smoke"]
-    assert baselines[0].corpora == {"embedded": found.corpora["embedded"]}
-
-
-def test_model_is_a_folder_or_a_repository_by_what_it_gives() -> None:
-    models = catalog(models={"mine": {"path": "m"}, "hub": {"repo": "org/name", "revision": REVISION}}).models
-    assert models["mine"] == FolderModel(path=ROOT / "m", bos="none")
-    assert models["hub"] == HubModel(repo="org/name", revision=REVISION, bos="none")
-
-
 @pytest.mark.parametrize(
     ("given", "expected"),
     [("texts/a.txt", ROOT / "texts/a.txt"), ("/abs/a.txt", Path("/abs/a.txt")), ("~/a.txt", Path("/home/ann/a.txt"))],
 )
 def test_relative_path_starts_at_the_project(monkeypatch: pytest.MonkeyPatch, given: str, expected: Path) -> None:
     monkeypatch.setenv("HOME", "/home/ann")
-    assert catalog(corpora={"mine": {"path": given}}).corpora["mine"].path == expected
+    assert catalog(corpora={"mine": {"path": given}}).corpora["mine"] == FileCorpus(path=expected)
 
 
 def test_type_may_give_single_fields_of_a_packaged_one() -> None:
@@ -96,8 +51,9 @@ def test_model_of_a_packaged_name_replaces_it_whole() -> None:
 
 def test_additions_leave_the_packaged_entries() -> None:
     found = catalog(models={"mine": {"path": "m"}})
-    assert list(found.models) == ["smollm2-135m", "mine"]
-    assert list(catalog().models) == ["smollm2-135m"]
+    packaged = list(catalog().models)
+    assert list(found.models) == [*packaged, "mine"]
+    assert "mine" not in packaged
 
 
 @pytest.mark.parametrize(
@@ -113,8 +69,11 @@ def test_additions_leave_the_packaged_entries() -> None:
         ({"models": {"mine": {"repo": "org/name", "revision": "main"}}}, "(seen: 'main')"),
         ({"models": {"mine": {"repo": "name", "revision": REVISION}}}, "(seen: 'name')"),
         ({"models": {"mine": {"source": "torrent", "path": "m"}}}, "models.mine"),
-        ({"corpora": {"mine": {}}}, "corpora.mine.path: Field required"),
+        ({"models": {"mine": {"path": "m", "attention": "fast"}}}, "(seen: 'fast')"),
+        ({"models": {"mine": {"config": "c.json", "seed": "x"}}}, "models.mine.random.seed"),
+        ({"corpora": {"mine": {}}}, "corpora.mine.file.path: Field required"),
         ({"corpora": {"mine": {"path": "a.txt", "repeat_to_tokens": 0}}}, "(seen: 0)"),
+        ({"corpora": {"mine": {"source": "rumour", "path": "a.txt"}}}, "corpora.mine"),
         ({"types": {"mine": {}}}, "types.mine.corpora: Field required"),
         ({"types": {"smoke": {"rounds": 0}}}, "types.smoke.rounds: Input should be greater than 0 (seen: 0)"),
         ({"types": {"smoke": {"seeds": []}}}, "types.smoke.seeds"),
@@ -123,7 +82,7 @@ def test_additions_leave_the_packaged_entries() -> None:
         ({"types": {"smoke": {"stride": 2048}}}, "stride 2048 is longer than the context length 1024"),
         (
             {"types": {"smoke": {"corpora": ["gone"]}}},
-            "type 'smoke' names the corpus 'gone'; known are ['embedded', 'repeat']",
+            "type 'smoke' names the corpus 'gone'; known are ['c4', 'embedded', 'repeat', 'shakespeare',",
         ),
     ],
 )
@@ -172,7 +131,7 @@ def test_unknown_type_is_told_with_the_valid() -> None:
 
 def test_unknown_model_is_told_with_the_valid() -> None:
     assert matrix_refusal({"smoke": ["gpt9"]}) == (
-        "[tool.esa.matrix] names the model 'gpt9'; valid models are smollm2-135m. "
+        f"[tool.esa.matrix] names the model 'gpt9'; valid models are {', '.join(sorted(catalog().models))}. "
         "Add your own as [tool.esa.models.gpt9]."
     )
 

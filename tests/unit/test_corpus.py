@@ -8,20 +8,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from esa_pytest.baselines.catalog import CorpusSource, load_catalog
+from esa_pytest.baselines.catalog import load_catalog
 from esa_pytest.baselines.corpus import Corpus, Document, read_corpus
 from esa_pytest.baselines.degeneracy import DEGENERATE_ABOVE, repeated_ngram_share
+from esa_pytest.baselines.sources import FileCorpus
 from esa_pytest.errors import CorpusError
 
 
 def read(path: Path, data: bytes) -> Corpus:
     path.write_bytes(data)
-    return read_corpus("mine", CorpusSource(path=path))
+    return read_corpus("mine", FileCorpus(path=path))
 
 
 def refusal(path: Path) -> str:
     with pytest.raises(CorpusError) as caught:
-        read_corpus("mine", CorpusSource(path=path))
+        read_corpus("mine", FileCorpus(path=path))
     return str(caught.value)
 
 
@@ -36,7 +37,7 @@ def test_txt_is_one_document_of_its_text(tmp_path: Path) -> None:
     assert corpus == Corpus(
         name="mine",
         sha256=hashlib.sha256(data).hexdigest(),
-        documents=(Document(stratum="text", text="Grüße\n\nzweiter Absatz\n"),),
+        documents=(Document(stratum="mine", text="Grüße\n\nzweiter Absatz\n"),),
         repeat_to_tokens=None,
     )
 
@@ -46,8 +47,8 @@ def test_jsonl_is_a_document_a_line_in_order(tmp_path: Path) -> None:
     corpus = read(tmp_path / "a.jsonl", "\n".join(lines).encode())
     assert corpus.documents == (
         Document(stratum="prose", text="one"),
-        Document(stratum="text", text="two"),
-        Document(stratum="text", text="three"),
+        Document(stratum="mine", text="two"),
+        Document(stratum="mine", text="three"),
     )
 
 
@@ -67,8 +68,8 @@ def test_windows_line_ends_are_read(tmp_path: Path) -> None:
 def test_parquet_is_a_document_a_row(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["one", "zwei"], "stratum": ["prose", None]}), path)
-    corpus = read_corpus("mine", CorpusSource(path=path))
-    assert corpus.documents == (Document(stratum="prose", text="one"), Document(stratum="text", text="zwei"))
+    corpus = read_corpus("mine", FileCorpus(path=path))
+    assert corpus.documents == (Document(stratum="prose", text="one"), Document(stratum="mine", text="zwei"))
     assert corpus.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -80,7 +81,7 @@ def test_documents_of_whitespace_are_left_out(tmp_path: Path) -> None:
 def test_repetition_of_the_source_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("word", encoding="utf-8")
-    assert read_corpus("mine", CorpusSource(path=path, repeat_to_tokens=7)).repeat_to_tokens == 7
+    assert read_corpus("mine", FileCorpus(path=path, repeat_to_tokens=7)).repeat_to_tokens == 7
 
 
 def test_missing_file_is_told(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def packaged(name: str) -> Corpus:
 def word_share(text: str) -> float:
     ids: dict[str, int] = {}
     words = [ids.setdefault(word, len(ids)) for word in text.split()]
-    return repeated_ngram_share(np.array(words, dtype=np.int64))
+    return repeated_ngram_share(np.array(words, dtype=np.int64), length=8)
 
 
 def test_embedded_corpus_has_six_strata_of_nine_documents() -> None:

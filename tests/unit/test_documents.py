@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from esa_pytest.drift.judge import judge
 from esa_pytest.evaluation.metrics import stratum_metrics
-from esa_pytest.records import METRIC_NAMES, Metrics, NonFinite, Record, Verdict
+from esa_pytest.records import METRIC_NAMES, Consistency, Metrics, NonFinite, Record, Repeat, Verdict
 from esa_pytest.report.documents import as_json, manifest, results_summary
-from tests.unit.builders import IDENTITY, STRATA, changed_identity, keys, scalars, small_record
+from tests.unit.builders import CALIBRATION, IDENTITY, STRATA, changed_identity, keys, scalars, small_record
 
 RECORD = small_record()
 OVERFLOWING = Metrics(nll_sum=1e6, num_scored_tokens=1, num_correct_tokens=0)
@@ -29,10 +29,10 @@ def parsed(document: Mapping[str, Any]) -> Any:
     return json.loads(data, parse_constant=refuse)
 
 
-def manifest_of(record: Record, verdict: Verdict | None) -> Any:
+def manifest_of(record: Record, verdict: Verdict | None, consistency: Consistency | None = None) -> Any:
     outcome = "recorded" if verdict is None else verdict.outcome
     document = manifest(
-        record, verdict, outcome=outcome, seconds={"load": 1.5}, notes=("a note",), golden_file="g/cpu.json"
+        record, verdict, outcome=outcome, seconds={"load": 1.5}, notes=("a note",), consistency=consistency, golden_file="g/cpu.json"
     )
     return parsed(document)
 
@@ -77,7 +77,7 @@ def test_run_that_is_not_finite_makes_valid_documents(metrics: Metrics | None) -
     found = manifest_of(record, judge(RECORD, record))
     assert found["non_finite"] == {"what": "nll", "window": 1, "token": 2, "layer": "model.norm"}
     assert found["resources"] == {"efficiency": None}
-    summary = parsed(results_summary(record, outcome="non-finite", strata={"prose": INFINITE}))
+    summary = parsed(results_summary(record, outcome="non-finite", strata={"prose": INFINITE}, consistency=None, reported=None))
     assert summary["strata"]["prose"]["perplexity"] is None
     if metrics is None:
         assert found["metrics"] is summary["metrics"] is None
@@ -87,15 +87,55 @@ def test_run_that_is_not_finite_makes_valid_documents(metrics: Metrics | None) -
 
 def test_summary_holds_the_metrics_of_the_run_and_of_its_strata() -> None:
     strata = stratum_metrics(RECORD.scores, STRATA)
-    found = parsed(results_summary(RECORD, outcome="identical", strata=strata))
+    document = results_summary(RECORD, outcome="identical", strata=strata, consistency=None, reported=None)
     assert RECORD.metrics is not None
-    assert found == {
+    assert parsed(document) == {
         "baseline": "tiny-smoke",
         "device": "cpu",
         "outcome": "identical",
         "metrics": RECORD.metrics.as_dict(),
+        "calibration": None,
+        "consistency": None,
         "strata": {name: metrics.as_dict() for name, metrics in strata.items()},
         "resources": RECORD.resources,
+        "reported": None,
+    }
+
+
+def test_summary_holds_what_was_reported() -> None:
+    reported = {"loss": 0.1826, "peak_vram_gib": 2.86}
+    found = results_summary(RECORD, outcome="identical", strata={}, consistency=None, reported=reported)
+    assert parsed(found)["reported"] == reported
+
+
+def test_both_documents_hold_the_calibration() -> None:
+    record = replace(RECORD, calibration=CALIBRATION)
+    summary = parsed(results_summary(record, outcome="recorded", strata={}, consistency=None, reported=None))
+    assert summary["calibration"] == manifest_of(record, None)["calibration"]
+    assert summary["calibration"] == {
+        "ece": 0.05,
+        "brier": 0.5,
+        "mean_entropy": 2.0,
+        "top_k_mass": 0.9,
+        "entropy_by_position": {"0-15": 2.5, "16-63": 1.5},
+    }
+
+
+def test_both_documents_hold_the_consistency() -> None:
+    first = Metrics(nll_sum=4.0, num_scored_tokens=2, num_correct_tokens=1)
+    other = Metrics(nll_sum=5.0, num_scored_tokens=2, num_correct_tokens=2)
+    consistency = Consistency(
+        first=first,
+        repeats=(Repeat(kind="round", detail="2", metrics=other, bit_equal=False),),
+        seeds={1337: first},
+        impossible=("there is too little to score for another batch shape",),
+    )
+    summary = results_summary(RECORD, outcome="recorded", strata={}, consistency=consistency, reported=None)
+    assert parsed(summary)["consistency"] == manifest_of(RECORD, None, consistency)["consistency"]
+    assert parsed(summary)["consistency"] == {
+        "repeats": [{"kind": "round", "detail": "2", "bit_equal": False, "metrics": other.as_dict()}],
+        "seeds": {"1337": first.as_dict()},
+        "impossible": ["there is too little to score for another batch shape"],
     }
 
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from esa_pytest.errors import GoldenError
 from esa_pytest.golden.arrays import SEALED_JSON, pack_arrays, unpack_arrays
 from esa_pytest.golden.packing import REMEDY, unpack
-from esa_pytest.golden.schema import ARRAY_NAMES
 from tests.unit.builders import (
     NAME,
     NPZ_NAME,
@@ -26,6 +25,7 @@ from tests.unit.builders import (
     token_scores,
 )
 
+ARRAY_NAMES = tuple(vars(small_record().scores))
 Members = dict[str, npt.NDArray[Any]]
 DOCUMENT, NPZ = packed(small_record())
 OTHER_DOCUMENT, OTHER_NPZ = packed(replace(small_record(token_scores([1.0, 2.0])), baseline="tiny-standard"))

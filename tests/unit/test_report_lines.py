@@ -29,7 +29,7 @@ def failed(measured: Record, golden: Record = GOLDEN) -> list[str]:
 def test_identical_run_in_the_same_environment() -> None:
     assert lines.passed_lines(judge(GOLDEN, GOLDEN), GOLDEN, GOLDEN, STRATUM_METRICS) == [
         "  identical      6 of 6 token NLLs bit-equal   loss 2.0000  ppl 7.39  acc 50.0%",
-        "  throughput     1,234 tok/s, 1.00 of the golden's efficiency; peak resident 1.00 GiB",
+        "  throughput     1,234 tok/s, 1.00 of the golden's efficiency; peak resident 1.00 GiB; batch 3x2",
         "  strata         prose 1.50 (3) · code 2.50 (3)",
         "  would have caught: any changed bit",
     ]
@@ -48,7 +48,7 @@ def test_run_within_noise_elsewhere() -> None:
             "  bits           1 of 6 tokens changed · mean +1.67e-04 · rms 4.08e-04 · max 1.00e-03 nats · "
             "first at position 1 of its window · 0 top-1 flips"
         ),
-        "  throughput     1,234 tok/s, 1.00 of the golden's efficiency; peak resident 1.00 GiB",
+        "  throughput     1,234 tok/s, 1.00 of the golden's efficiency; peak resident 1.00 GiB; batch 3x2",
         "  strata         prose 1.50 (3) · code 2.50 (3)",
         "  would have caught: a loss shift of 0.1% (provisional)",
     ]
@@ -140,7 +140,7 @@ def test_recorded_run_tells_its_place_and_its_stability() -> None:
     assert lines.recorded_lines(GOLDEN, path="g/cpu.json", strata=STRATUM_METRICS) == [
         "  recorded       g/cpu.json   loss 2.0000  ppl 7.39  acc 50.0%",
         "  bits           bit-equal in this and 2 fresh processes",
-        "  throughput     1,234 tok/s, efficiency 0.50; peak resident 1.00 GiB",
+        "  throughput     1,234 tok/s, efficiency 0.50; peak resident 1.00 GiB; batch 3x2",
         "  strata         prose 1.50 (3) · code 2.50 (3)",
     ]
 
@@ -158,7 +158,7 @@ def test_recorded_run_that_is_not_stable_says_so() -> None:
         (None, "no golden"),
         (GOLDEN, "golden of 2026-01-02, same environment"),
         (elsewhere(GOLDEN), "golden of 2026-01-02, 1 difference in environment"),
-        (replace(GOLDEN, environment={}), "golden of 2026-01-02, 4 differences in environment"),
+        (replace(GOLDEN, environment={}), "golden of 2026-01-02, 5 differences in environment"),
     ],
 )
 def test_environment_line_says_where_and_what_is_compared(golden: Record | None, compared: str) -> None:
@@ -176,7 +176,7 @@ def test_environment_line_names_the_accelerator_where_there_is_one() -> None:
 )
 def test_throughput_is_compared_where_the_golden_has_an_efficiency(before: float | None, compared: str) -> None:
     golden = replace(GOLDEN, resources={"efficiency": before})
-    assert lines.throughput_line(GOLDEN, golden) == f"1,234 tok/s, {compared}; peak resident 1.00 GiB"
+    assert lines.throughput_line(GOLDEN, golden) == f"1,234 tok/s, {compared}; peak resident 1.00 GiB; batch 3x2"
 
 
 def test_memory_names_each_peak() -> None:
