@@ -150,7 +150,7 @@ def _seconds(choice: Given) -> float | None:
         return None
     try:
         seconds = math.nan if isinstance(choice.value, bool) else float(choice.value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not 0 < seconds < math.inf:
         raise SettingError(f"{choice.origin} is {choice.value!r}; it takes a number of seconds above 0.")

