@@ -76,6 +76,27 @@ def token_scores(
     )
 
 
+def windowed_scores(lengths: Sequence[int], *, seed: int = 0) -> TokenScores:
+    """Scores of windows that score so many tokens each, with any finite NLLs and some right argmaxes."""
+    generator = np.random.default_rng(seed)
+    size = sum(lengths)
+    return TokenScores(
+        nll=generator.gamma(2.0, 1.5, size).astype(np.float32),
+        argmax=generator.integers(0, 3, size, dtype=np.int32),
+        target=generator.integers(0, 3, size, dtype=np.int32),
+        position=np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
+        window=np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
+        stratum=np.zeros(size, dtype=np.int32),
+    )
+
+
+def with_flipped_bit(scores: TokenScores, name: str, token: int, bit: int) -> TokenScores:
+    """The scores with one bit of one array changed."""
+    array = getattr(scores, name).copy()
+    array.view(np.uint32)[token] ^= np.uint32(1 << bit)
+    return replace(scores, **{name: array})
+
+
 def scored(record: Record, scores: TokenScores) -> Record:
     """The record with other scores, told not to be finite where its metrics are not, as a measurement is."""
     metrics = compute_metrics(scores)

@@ -1,14 +1,11 @@
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from hypothesis import given
 
 from esa_pytest.drift.aggregate import metric_rows
-from esa_pytest.drift.statistics import bit_drift
-from esa_pytest.records import BitDrift, Metrics, Record, TokenScores
-from tests.unit.builders import CALIBRATION, score_arrays, small_record, token_scores
+from esa_pytest.records import Metrics, Record
+from tests.unit.builders import CALIBRATION, small_record
 
 TOKENS = 1000
 RECORD = small_record()
@@ -50,10 +47,7 @@ def test_loss_is_judged_alike_in_both_directions(mean_nll: float, direction: int
 
 @pytest.mark.parametrize("direction", [1, -1])
 def test_accuracy_may_move_by_the_whole_share_that_is_allowed(direction: int) -> None:
-    judged = {
-        correct: drifted(run(2.0, correct, 100), run(2.0, correct + direction, 100))
-        for correct in range(1, 100)
-    }
+    judged = {correct: drifted(run(2.0, correct, 100), run(2.0, correct + direction, 100)) for correct in range(1, 100)}
     assert [correct for correct, names in judged.items() if names] == []
 
 
@@ -107,49 +101,3 @@ def test_calibration_is_judged_alike_in_both_directions(name: str, direction: in
 @pytest.mark.parametrize("name", ALLOWED)
 def test_calibration_that_is_no_number_is_never_within(name: str) -> None:
     assert drifted(CALIBRATED, moved(name, math.nan)) == {name}
-
-
-@given(score_arrays())
-def test_equal_scores_have_no_bit_drift(scores: TokenScores) -> None:
-    assert bit_drift(scores, scores) == BitDrift(
-        num_tokens=scores.nll.size,
-        num_compared=scores.nll.size,
-        num_changed=0,
-        mean=0.0,
-        rms=0.0,
-        maximum=0.0,
-        first_position=None,
-        num_top1_flips=0,
-    )
-
-
-def test_bit_drift_counts_and_sizes_what_changed() -> None:
-    golden = token_scores([1.0, 2.0, 3.0, 4.0])
-    measured = token_scores([1.0, 2.5, 3.0, 2.5], argmax=[9, 0, 2, 2])
-    assert bit_drift(golden, measured) == BitDrift(
-        num_tokens=4,
-        num_compared=4,
-        num_changed=3,
-        mean=-0.25,
-        rms=math.sqrt((0.25 + 2.25) / 4),
-        maximum=1.5,
-        first_position=0,
-        num_top1_flips=1,
-    )
-
-
-def test_first_position_is_the_smallest_of_the_changed_in_their_windows() -> None:
-    golden, measured = token_scores([1.0, 2.0, 3.0, 4.0]), token_scores([1.0, 2.5, 3.0, 4.5])
-    assert bit_drift(golden, measured).first_position == 1
-
-
-def test_bits_are_compared_and_not_values() -> None:
-    drift = bit_drift(token_scores([0.0, 1.0]), token_scores([-0.0, 1.0]))
-    assert (drift.num_changed, drift.maximum) == (1, 0.0)
-
-
-def test_differences_are_taken_wider_than_the_values() -> None:
-    small = float(np.float32(2.0**-23))
-    assert bit_drift(token_scores([1.0]), token_scores([1.0 + small])).mean == small
-    wide = bit_drift(token_scores([3e38]), token_scores([-3e38]))
-    assert wide.maximum == pytest.approx(6e38)

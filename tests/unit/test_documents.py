@@ -32,7 +32,13 @@ def parsed(document: Mapping[str, Any]) -> Any:
 def manifest_of(record: Record, verdict: Verdict | None, consistency: Consistency | None = None) -> Any:
     outcome = "recorded" if verdict is None else verdict.outcome
     document = manifest(
-        record, verdict, outcome=outcome, seconds={"load": 1.5}, notes=("a note",), consistency=consistency, golden_file="g/cpu.json"
+        record,
+        verdict,
+        outcome=outcome,
+        seconds={"load": 1.5},
+        notes=("a note",),
+        consistency=consistency,
+        golden_file="g/cpu.json",
     )
     return parsed(document)
 
@@ -77,7 +83,9 @@ def test_run_that_is_not_finite_makes_valid_documents(metrics: Metrics | None) -
     found = manifest_of(record, judge(RECORD, record))
     assert found["non_finite"] == {"what": "nll", "window": 1, "token": 2, "layer": "model.norm"}
     assert found["resources"] == {"efficiency": None}
-    summary = parsed(results_summary(record, outcome="non-finite", strata={"prose": INFINITE}, consistency=None, reported=None))
+    summary = parsed(
+        results_summary(record, outcome="non-finite", strata={"prose": INFINITE}, consistency=None, reported=None)
+    )
     assert summary["strata"]["prose"]["perplexity"] is None
     if metrics is None:
         assert found["metrics"] is summary["metrics"] is None
