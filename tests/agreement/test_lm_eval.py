@@ -3,57 +3,55 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from esa_pytest.baselines.catalog import load_catalog
-from esa_pytest.baselines.corpus import Corpus, Document, read_corpus
-from esa_pytest.baselines.windows import full_windows
+from esa_pytest.baselines.corpus import read_corpus
+from esa_pytest.baselines.sources import FileCorpus
 from esa_pytest.evaluation.checkpoints import locate
-from esa_pytest.evaluation.evaluate import evaluate
+from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import load_model
 from esa_pytest.evaluation.metrics import compute_metrics
-from esa_pytest.evaluation.preparation import Prepared, Segment, make_batches
-from esa_pytest.evaluation.tokenization import tokenize
+from tests.model.tiny import evaluate_tiny, tiny_baseline, write_corpus
 
 CONTEXT_LENGTH = 1024
 NUM_WINDOWS = 3
 
 
 @pytest.mark.agreement
-def test_perplexity_agrees_with_the_rolling_log_likelihood_of_lm_eval() -> None:
+def test_perplexity_agrees_with_the_rolling_log_likelihood_of_lm_eval(tmp_path: Path) -> None:
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
     catalog = load_catalog({}, folder=Path())
-    folder = locate(catalog.models["smollm2-135m"]).folder
-    model = load_model(folder, device=torch.device("cpu"))
-    embedded = read_corpus("embedded", catalog.corpora["embedded"])
-    text = "\n\n".join(document.text for document in embedded.documents)
-    whole = Corpus(name="joined", sha256="", documents=(Document(stratum="text", text=text),), repeat_to_tokens=None)
-    stream = tokenize(whole, model.tokenizer, bos="none")
-    windows = full_windows(length=len(stream.ids), context_length=CONTEXT_LENGTH, stride=CONTEXT_LENGTH, bos=False)[
-        :NUM_WINDOWS
-    ]
-    segment = Segment(
-        corpus="joined",
-        context_length=CONTEXT_LENGTH,
-        seed=0,
-        windows=tuple(windows),
-        batches=tuple(make_batches(stream, windows, size=1)),
+    checkpoint = locate(catalog.models["smollm2-135m"], hub=Hub())
+    model = load_model("smollm2-135m", checkpoint, device=torch.device("cpu"))
+    embedded = catalog.corpora["embedded"]
+    assert isinstance(embedded, FileCorpus)
+    text = "\n\n".join(document.text for document in read_corpus("embedded", embedded).documents)
+    # Half a window more than is scored, so that every window of the text is taken.
+    beginning = model.tokenizer(text)["input_ids"][: NUM_WINDOWS * CONTEXT_LENGTH + CONTEXT_LENGTH // 2]
+    baseline = tiny_baseline(
+        checkpoint.folder,
+        write_corpus(tmp_path, model.tokenizer.decode(beginning)),
+        context_lengths=(CONTEXT_LENGTH,),
+        scored_tokens={"cpu": NUM_WINDOWS * CONTEXT_LENGTH},
+        batch_tokens={"cpu": CONTEXT_LENGTH},
     )
-    prepared = Prepared(segments=(segment,), strata=stream.strata, corpora_sha256={}, notes=())
-    ours = compute_metrics(evaluate(model, prepared, seed=0, description="ours").scores)
+    prepared, done = evaluate_tiny(model, baseline)
+    ours = compute_metrics(done.scores)
 
     # Our first token is context only. There it is the prefix, and the text begins behind it: the windows are the same.
-    scored = stream.ids[1 : windows[-1].score_end]
+    scored = np.concatenate([batch.targets.flatten() for batch in prepared.batches])
     theirs = HFLM(
-        pretrained=str(folder),
+        pretrained=str(checkpoint.folder),
         dtype="bfloat16",
         device="cpu",
         batch_size=1,
         max_length=CONTEXT_LENGTH,
-        prefix_token_id=int(stream.ids[0]),
+        prefix_token_id=int(prepared.batches[0].input_ids[0, 0]),
         # Otherwise its log-softmax is in bf16 too, which moved this perplexity by 1.3e-3.
         softmax_dtype="float32",
     )
@@ -63,5 +61,5 @@ def test_perplexity_agrees_with_the_rolling_log_likelihood_of_lm_eval() -> None:
 
     perplexity = math.exp(-log_likelihood / len(scored))
     print(f"ours {ours.perplexity:.6f}, lm-eval {perplexity:.6f}, relative {ours.perplexity / perplexity - 1:+.2e}")  # noqa: T201
-    assert ours.num_scored_tokens == len(scored)
+    assert ours.num_scored_tokens == len(scored) == NUM_WINDOWS * CONTEXT_LENGTH
     assert ours.perplexity == pytest.approx(perplexity, rel=1e-3)

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-import torch
 
-from esa_pytest.evaluation.loading import LoadedModel, load_model
-from tests.model.tiny import FAMILIES, save_tiny, write_corpus
+from esa_pytest.evaluation.loading import LoadedModel
+from tests.model.tiny import FAMILIES, load_folder, save_tiny, write_corpus
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
@@ -18,7 +17,7 @@ def tiny_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
 @pytest.fixture(scope="session")
 def tiny_model(tiny_checkpoint: Path) -> LoadedModel:
     """The loaded model of each family; not to be changed."""
-    return load_model(tiny_checkpoint, device=torch.device("cpu"))
+    return load_folder(tiny_checkpoint)
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +29,7 @@ def llama_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def llama(llama_checkpoint: Path) -> LoadedModel:
     """A freshly loaded tiny Llama, for a test to damage."""
-    return load_model(llama_checkpoint, device=torch.device("cpu"))
+    return load_folder(llama_checkpoint)
 
 
 @pytest.fixture

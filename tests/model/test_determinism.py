@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esa_pytest.evaluation.determinism import deterministic
+from esa_pytest.evaluation.determinism import deterministic, torch_flags
 from esa_pytest.evaluation.evaluate import evaluate
 from esa_pytest.evaluation.fresh import bits_of
 from esa_pytest.evaluation.loading import LoadedModel
@@ -33,7 +34,22 @@ STATES: dict[str, Callable[[], object]] = {
     "threads": torch.get_num_threads,
     "gradients": torch.is_grad_enabled,
     "inference": torch.is_inference_mode_enabled,
+    "flags": torch_flags,
 }
+
+
+CUDA = torch.backends.cuda
+ATTENTION_KERNELS: tuple[tuple[Callable[[], bool], Callable[[bool], object]], ...] = (
+    (CUDA.flash_sdp_enabled, CUDA.enable_flash_sdp),
+    (CUDA.mem_efficient_sdp_enabled, CUDA.enable_mem_efficient_sdp),
+    (CUDA.math_sdp_enabled, CUDA.enable_math_sdp),
+    (CUDA.cudnn_sdp_enabled, CUDA.enable_cudnn_sdp),
+)
+REDUCED_PRECISION: tuple[tuple[Any, str], ...] = (
+    (torch.backends.cudnn, "allow_tf32"),
+    (CUDA.matmul, "allow_bf16_reduced_precision_reduction"),
+    (CUDA.matmul, "allow_fp16_reduced_precision_reduction"),
+)
 
 
 def _states() -> dict[str, object]:
@@ -54,8 +70,30 @@ def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         monkeypatch.setenv(WORKSPACE, ":16:8")
     else:
         monkeypatch.delenv(WORKSPACE, raising=False)
-    yield _states()
+    with _switches_turned() if other else nullcontext():
+        yield _states()
     torch.set_deterministic_debug_mode(mode)
+
+
+@contextmanager
+def _switches_turned() -> Iterator[None]:
+    """Those of the kernels and their precision, each to what a run does not have."""
+    precision = torch.get_float32_matmul_precision()
+    attention = [is_on() for is_on, _ in ATTENTION_KERNELS]
+    products = [getattr(owner, name) for owner, name in REDUCED_PRECISION]
+    torch.set_float32_matmul_precision("medium")
+    for (_, switch), on in zip(ATTENTION_KERNELS, attention, strict=True):
+        switch(not on)
+    for owner, name in REDUCED_PRECISION:
+        setattr(owner, name, True)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        for (_, switch), on in zip(ATTENTION_KERNELS, attention, strict=True):
+            switch(on)
+        for (owner, name), value in zip(REDUCED_PRECISION, products, strict=True):
+            setattr(owner, name, value)
 
 
 def test_every_state_is_what_it_was_after_an_evaluation(
@@ -108,6 +146,30 @@ def test_within_the_block_algorithms_are_deterministic() -> None:
         assert not torch.backends.cudnn.benchmark
         assert not UTILS.fill_uninitialized_memory
         assert os.environ[WORKSPACE]
+
+
+def test_a_run_has_the_same_switches_wherever_it_starts(
+    start: dict[str, object], llama: LoadedModel, corpus: Path
+) -> None:
+    flags = evaluate_tiny(llama, tiny_baseline(Path(), corpus))[1].flags
+    workspace = start["workspace"] or ":4096:8"
+    assert flags == {
+        "torch.autocast.cpu": "False",
+        "torch.autocast.cuda": "False",
+        "torch.bf16_reduced_precision_reduction": "False",
+        "torch.cublas_workspace": workspace,
+        "torch.cudnn.benchmark": "False",
+        "torch.cudnn.deterministic": "True",
+        "torch.float32_matmul_precision": "highest",
+        "torch.fp16_reduced_precision_reduction": "False",
+        "torch.mkldnn": "True",
+        "torch.sdp.cudnn": "False",
+        "torch.sdp.flash": "True",
+        "torch.sdp.math": "True",
+        "torch.sdp.mem_efficient": "True",
+        "torch.tf32.cudnn": "False",
+        "torch.tf32.matmul": "False",
+    }
 
 
 def test_evaluating_twice_gives_equal_bits(tiny_model: LoadedModel, corpus: Path) -> None:

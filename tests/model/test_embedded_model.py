@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from esa_pytest.baselines.catalog import Baseline, Catalog, WheelModel, expand_matrix, load_catalog
+from esa_pytest.baselines.catalog import Baseline, Catalog, expand_matrix, load_catalog
+from esa_pytest.baselines.sources import WheelModel
 from esa_pytest.errors import EsaWarning
 from esa_pytest.evaluation.checkpoints import Checkpoint, locate
 from esa_pytest.evaluation.evaluate import evaluate
+from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import LoadedModel, dtype_of, load_model
 from esa_pytest.evaluation.metrics import compute_metrics, stratum_metrics
-from esa_pytest.evaluation.preparation import prepare
+from tests.model.tiny import prepare_tiny
 
 NAME = "smollm2-135m"
 CPU = torch.device("cpu")
@@ -26,12 +28,12 @@ def catalog() -> Catalog:
 
 @pytest.fixture(scope="module")
 def checkpoint(catalog: Catalog) -> Checkpoint:
-    return locate(catalog.models[NAME])
+    return locate(catalog.models[NAME], hub=Hub())
 
 
 @pytest.fixture(scope="module")
 def model(checkpoint: Checkpoint) -> LoadedModel:
-    return load_model(checkpoint.folder, device=CPU)
+    return load_model(NAME, checkpoint, device=CPU)
 
 
 def _baseline(catalog: Catalog, *, corpus: str, num_tokens: int) -> Baseline:
@@ -81,7 +83,7 @@ def test_the_tokenizer_gives_every_text_back_and_adds_nothing(model: LoadedModel
 
 def test_the_embedded_corpus_reads_as_running_text_in_every_stratum(model: LoadedModel, catalog: Catalog) -> None:
     # Warnings are errors here: that the corpus is running text is a part of what is tested.
-    prepared = prepare(_baseline(catalog, corpus="embedded", num_tokens=6 * 1024), model.tokenizer, device_type="cpu")
+    prepared = prepare_tiny(model, _baseline(catalog, corpus="embedded", num_tokens=6 * 1024))
     done = evaluate(model, prepared, seed=1337, description="embedded")
     metrics = compute_metrics(done.scores)
     by_stratum = stratum_metrics(done.scores, prepared.strata)
@@ -101,7 +103,7 @@ def test_a_text_that_was_seen_before_is_predicted_almost_entirely(model: LoadedM
     Each window starts anew, so that its first 155 tokens, the paragraph itself, can only be guessed.
     """
     with pytest.warns(EsaWarning, match=r"degenerate: 9\d\.\d%"):
-        prepared = prepare(_baseline(catalog, corpus="repeat", num_tokens=2048), model.tokenizer, device_type="cpu")
+        prepared = prepare_tiny(model, _baseline(catalog, corpus="repeat", num_tokens=2048))
     scores = evaluate(model, prepared, seed=1337, description="repeat").scores
     right, seen = scores.argmax == scores.target, scores.position >= 155
     assert (len(right), int(seen.sum())) == (2048, 2 * (1024 - 155))

@@ -7,23 +7,31 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
-from esa_pytest.baselines.catalog import FolderModel
-from esa_pytest.errors import CheckpointError, DeviceError, EsaError, ModelUnavailableError
+from esa_pytest.baselines.sources import FolderModel
+from esa_pytest.errors import (
+    CheckpointError,
+    DeviceError,
+    ModelUnavailableError,
+    RemoteCodeError,
+    TokenizerMismatchError,
+)
 from esa_pytest.evaluation.byte_tokenizer import write_byte_tokenizer
-from esa_pytest.evaluation.checkpoints import locate
+from esa_pytest.evaluation.checkpoints import Checkpoint, locate
+from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import LoadedModel, dtype_of, load_model, resolve_device
-from tests.model.tiny import build_network, evaluate_tiny, tiny_baseline
+from tests.model.tiny import build_network, evaluate_tiny, load_folder, tiny_baseline
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 CPU = torch.device("cpu")
 WEIGHTS = "model.safetensors"
 
 
-def _located_and_loaded(folder: Path) -> LoadedModel:
-    return load_model(locate(FolderModel(path=folder)).folder, device=CPU)
+def _located(folder: Path) -> Checkpoint:
+    return locate(FolderModel(path=folder), hub=Hub())
 
 
 def _change_config(folder: Path, **changes: Any) -> None:
@@ -44,32 +52,34 @@ def test_float32_weights_are_loaded_in_bf16(tmp_path: Path) -> None:
     network = build_network("llama").float()
     network.save_pretrained(tmp_path)
     write_byte_tokenizer(tmp_path)
-    loaded = load_model(tmp_path, device=CPU).network
+    loaded = load_folder(tmp_path).network
     assert dtype_of(loaded) == "bfloat16"
     assert torch.equal(loaded.lm_head.weight, network.lm_head.weight.bfloat16())
 
 
 def test_loading_leaves_the_verbosity_of_transformers_alone(own_checkpoint: Path) -> None:
     before = (logging.get_verbosity(), logging.is_progress_bar_enabled())
-    load_model(own_checkpoint, device=CPU)
+    checkpoint = _located(own_checkpoint)
+    load_model("tiny", checkpoint, device=CPU)
     (own_checkpoint / WEIGHTS).unlink()
     with pytest.raises(CheckpointError):
-        load_model(own_checkpoint, device=CPU)
+        load_model("tiny", checkpoint, device=CPU)
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 
 def test_pickled_weights_are_refused_and_never_opened(own_checkpoint: Path, tmp_path: Path) -> None:
+    with_weights = _located(own_checkpoint)
     (own_checkpoint / WEIGHTS).unlink()
     trace = tmp_path / "opened"
     (own_checkpoint / "pytorch_model.bin").write_bytes(f"cos\nsystem\n(S'touch {trace}'\ntR.".encode())
     with pytest.raises(CheckpointError) as caught:
-        locate(FolderModel(path=own_checkpoint))
+        _located(own_checkpoint)
     assert str(caught.value) == (
         f"There are no safetensors weights in {own_checkpoint}; pickled weights are never loaded, so convert them "
         f"with save_pretrained(..., safe_serialization=True)."
     )
     with pytest.raises(CheckpointError, match=r"no file named model\.safetensors"):
-        load_model(own_checkpoint, device=CPU)
+        load_model("tiny", with_weights, device=CPU)
     assert not trace.exists()
 
 
@@ -85,24 +95,36 @@ def test_code_of_a_checkpoint_is_never_executed(
     if tokenizer_too:
         save = {"tokenizer_class": "Custom", "auto_map": {"AutoTokenizer": ["custom.Tokenizer", "custom.Fast"]}}
         (own_checkpoint / "tokenizer_config.json").write_text(json.dumps(save), encoding="utf-8")
-    if model_type == "of-its-own" or tokenizer_too:
+    if model_type == "of-its-own":
+        with pytest.raises(RemoteCodeError) as caught:
+            load_folder(own_checkpoint)
+        assert str(caught.value) == (
+            f"The model tiny needs code of its own: transformers {transformers.__version__} does not know the "
+            f"architecture 'of-its-own', and code from a repository is never run; use a model or a release of "
+            f"transformers that does without."
+        )
+    elif tokenizer_too:
         with pytest.raises(CheckpointError, match="custom code"):
-            _located_and_loaded(own_checkpoint)
+            load_folder(own_checkpoint)
     else:
         # A kind of model that transformers knows is loaded by its own class.
-        assert type(_located_and_loaded(own_checkpoint).network).__module__.startswith("transformers.models.llama")
+        assert type(load_folder(own_checkpoint).network).__module__.startswith("transformers.models.llama")
     assert not trace.exists()
 
 
 def test_an_unknown_kind_of_model_is_refused(own_checkpoint: Path) -> None:
     _change_config(own_checkpoint, model_type="zzz")
-    with pytest.raises(CheckpointError, match=r"cannot be loaded: .* has model type `zzz`"):
-        _located_and_loaded(own_checkpoint)
+    with pytest.raises(CheckpointError) as caught:
+        load_folder(own_checkpoint)
+    assert str(caught.value) == (
+        f"The model tiny has the architecture 'zzz', which transformers {transformers.__version__} does not know; "
+        f"upgrade transformers, or correct its config.json."
+    )
 
 
 def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailableError) as caught:
-        locate(FolderModel(path=tmp_path / "gone"))
+        _located(tmp_path / "gone")
     assert str(caught.value) == (
         f"There is no checkpoint folder {tmp_path / 'gone'}; correct the path of the model in [tool.esa.models]."
     )
@@ -111,7 +133,7 @@ def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
 def test_a_folder_without_a_tokenizer_is_refused(own_checkpoint: Path) -> None:
     (own_checkpoint / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError) as caught:
-        locate(FolderModel(path=own_checkpoint))
+        _located(own_checkpoint)
     assert str(caught.value) == (
         f"There is no tokenizer in {own_checkpoint}; one of tokenizer.json, tokenizer.model, vocab.json, merges.txt, "
         f"vocab.txt is needed, as tokenizer.save_pretrained writes it."
@@ -121,14 +143,14 @@ def test_a_folder_without_a_tokenizer_is_refused(own_checkpoint: Path) -> None:
 def test_a_folder_without_a_config_is_refused(own_checkpoint: Path) -> None:
     (own_checkpoint / "config.json").unlink()
     with pytest.raises(CheckpointError) as caught:
-        locate(FolderModel(path=own_checkpoint))
+        _located(own_checkpoint)
     assert str(caught.value) == f"There is no config.json in {own_checkpoint}; is it a transformers checkpoint?"
 
 
 def test_a_damaged_config_is_refused(own_checkpoint: Path) -> None:
     (own_checkpoint / "config.json").write_text('{"model_type": ', encoding="utf-8")
     with pytest.raises(CheckpointError) as caught:
-        locate(FolderModel(path=own_checkpoint))
+        _located(own_checkpoint)
     assert str(caught.value) == (
         f"{own_checkpoint / 'config.json'} is no JSON (Expecting value: line 1 column 16 (char 15)); fetch it anew."
     )
@@ -138,7 +160,7 @@ def test_the_config_is_kept_without_what_names_its_writer(own_checkpoint: Path) 
     content = json.loads((own_checkpoint / "config.json").read_text(encoding="utf-8"))
     assert content.pop("transformers_version")
     _change_config(own_checkpoint, transformers_version="0.1", _name_or_path="elsewhere")
-    assert locate(FolderModel(path=own_checkpoint)).config == content
+    assert _located(own_checkpoint).config == content
 
 
 def _drop_tensor(folder: Path) -> None:
@@ -165,28 +187,28 @@ def test_weights_config_and_tokenizer_that_do_not_fit_are_refused(own_checkpoint
     """What transformers would fill with random numbers, or end in a traceback."""
     DAMAGES[damage](own_checkpoint)
     with pytest.raises(CheckpointError):
-        _located_and_loaded(own_checkpoint)
+        load_folder(own_checkpoint)
 
 
 def test_a_missing_tensor_is_named(own_checkpoint: Path) -> None:
     _drop_tensor(own_checkpoint)
     sentence = r"would make up 1 of its tensors, model\.layers\.1\.mlp\.up_proj\.weight first"
     with pytest.raises(CheckpointError, match=sentence):
-        _located_and_loaded(own_checkpoint)
+        load_folder(own_checkpoint)
 
 
 def test_tensors_of_other_shapes_are_named(own_checkpoint: Path) -> None:
     _change_config(own_checkpoint, intermediate_size=48)
     sentence = r"would make up 9 of its tensors, model\.layers\.0\.mlp\.down_proj\.weight first"
     with pytest.raises(CheckpointError, match=sentence):
-        _located_and_loaded(own_checkpoint)
+        load_folder(own_checkpoint)
 
 
 def test_a_head_that_is_the_embedding_need_not_be_in_the_file(tmp_path: Path) -> None:
     build_network("llama", tie_word_embeddings=True).save_pretrained(tmp_path)
     write_byte_tokenizer(tmp_path)
     assert "lm_head.weight" not in load_file(tmp_path / WEIGHTS)
-    network = _located_and_loaded(tmp_path).network
+    network = load_folder(tmp_path).network
     assert network.lm_head.weight is network.model.embed_tokens.weight
 
 
@@ -194,8 +216,15 @@ def test_a_token_that_the_model_has_no_embedding_for_is_refused(tmp_path: Path, 
     ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     build_network("llama", vocab_size=40, **ids).save_pretrained(tmp_path)
     write_byte_tokenizer(tmp_path)
-    with pytest.raises(EsaError, match=r"The tokenizer does not fit the model: .* the model has 40 embeddings"):
-        evaluate_tiny(_located_and_loaded(tmp_path), tiny_baseline(tmp_path, corpus))
+    model = load_folder(tmp_path)
+    text = corpus.read_text(encoding="utf-8") + "\n\n"
+    largest = max(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+    with pytest.raises(TokenizerMismatchError) as caught:
+        evaluate_tiny(model, tiny_baseline(tmp_path, corpus))
+    assert str(caught.value) == (
+        f"The tokenizer does not fit the model: it gives the token {largest} for the corpus 'tiny' and the model has "
+        f"40 embeddings; use the tokenizer that the model was trained with."
+    )
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import weakref
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from esa_pytest.baselines.catalog import Baseline, FolderModel
+from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.baselines.sources import FolderModel
 from esa_pytest.errors import CheckpointError, ModelUnavailableError
+from esa_pytest.evaluation.checkpoints import Checkpoint
 from esa_pytest.evaluation.efficiency import forward_flops
 from esa_pytest.evaluation.loading import LoadedModel, load_model
 from esa_pytest.evaluation.scoring import score_batch
 from esa_pytest.measurement import measure
-from esa_pytest.records import METRIC_NAMES, NonFinite, Record
+from esa_pytest.records import METRIC_NAMES, FloatArray, NonFinite, Record, TokenScores
 from esa_pytest.shelf import ModelShelf, Shelved
 from tests.model.tiny import NUM_LAYERS, evaluate_tiny, save_tiny, tiny_baseline
 
@@ -33,7 +36,14 @@ def shelved(baseline: Baseline) -> Shelved:
 
 
 def _measured(baseline: Baseline, shelved: Shelved, *, rounds: int | None = None) -> Record:
-    return measure(baseline, shelved, rounds=rounds, benchmark=None, provenance={}).record
+    return measure(
+        baseline, shelved, rounds=rounds, benchmark=None, provenance={}, limit=lambda _phase: nullcontext()
+    ).record
+
+
+def _nll(record: Record) -> FloatArray:
+    assert isinstance(record.scores, TokenScores)
+    return record.scores.nll
 
 
 def test_the_identity_names_everything_that_makes_it_the_same_experiment(baseline: Baseline, shelved: Shelved) -> None:
@@ -65,19 +75,19 @@ def test_a_smaller_micro_batch_gives_the_same_bits_in_another_environment(baseli
     second = _measured(baseline.model_copy(update={"type": one_by_one}), shelved)
     assert first.environment["batch_shapes"] == "2x32"
     assert second.environment["batch_shapes"] == "1x32"
-    assert first.scores.nll.tobytes() == second.scores.nll.tobytes()
+    assert _nll(first).tobytes() == _nll(second).tobytes()
 
 
 def test_every_round_is_run_and_the_scores_are_the_first_ones(baseline: Baseline, shelved: Shelved) -> None:
     once, thrice = _measured(baseline, shelved), _measured(baseline, shelved, rounds=3)
     assert (once.resources["rounds"], thrice.resources["rounds"]) == (1, 3)
-    assert once.scores.nll.tobytes() == thrice.scores.nll.tobytes()
+    assert _nll(once).tobytes() == _nll(thrice).tobytes()
 
 
 def test_finite_scores_whose_perplexity_is_not_finite_are_no_measurement(baseline: Baseline, shelved: Shelved) -> None:
     shelved.model.network.lm_head.weight.mul_(1000)
     record = _measured(baseline, shelved)
-    assert bool(torch.from_numpy(record.scores.nll).isfinite().all())
+    assert bool(torch.from_numpy(_nll(record)).isfinite().all())
     assert record.non_finite == NonFinite(what="perplexity")
     assert record.metrics is None
 
@@ -137,9 +147,9 @@ def test_the_shelf_keeps_the_last_model_and_drops_it_before_it_loads_another(
     assert shelf.get(baseline.model_copy(update={"type_name": "longer"})).model.network is first()
     still_there = []
 
-    def load(folder: Path, *, device: torch.device) -> LoadedModel:
+    def load(name: str, checkpoint: Checkpoint, *, device: torch.device, attention: str) -> LoadedModel:
         still_there.append(first() is not None)
-        return load_model(folder, device=device)
+        return load_model(name, checkpoint, device=device, attention=attention)
 
     monkeypatch.setattr("esa_pytest.shelf.load_model", load)
     second = weakref.ref(shelf.get(other).model.network)

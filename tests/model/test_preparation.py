@@ -9,13 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from esa_pytest.baselines.catalog import Baseline, CorpusSource
+from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.baselines.sources import FileCorpus
 from esa_pytest.baselines.windows import full_windows
 from esa_pytest.errors import CorpusError, EsaWarning
+from esa_pytest.evaluation.byte_tokenizer import BOS_ID
+from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import load_tokenizer
-from esa_pytest.evaluation.preparation import Prepared, make_batches, micro_batch_size, prepare
-from esa_pytest.evaluation.tokenization import TokenStream
+from esa_pytest.evaluation.preparation import ModelLimits, prepare
+from esa_pytest.evaluation.prepared import Prepared, micro_batch_size
 from tests.model.tiny import running_text, tiny_baseline, write_corpus
+
+NO_LIMITS = ModelLimits()
+
+
+@pytest.fixture(scope="module")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared")
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +33,8 @@ def tokenizer(llama_checkpoint: Path) -> PreTrainedTokenizerBase:
     return load_tokenizer(llama_checkpoint)
 
 
-def _prepared(baseline: Baseline, tokenizer: PreTrainedTokenizerBase) -> Prepared:
-    return prepare(baseline, tokenizer, device_type="cpu")
+def _prepared(baseline: Baseline, tokenizer: PreTrainedTokenizerBase, *, limits: ModelLimits = NO_LIMITS) -> Prepared:
+    return prepare(baseline, tokenizer, device_type="cpu", limits=limits, hub=Hub())
 
 
 def test_a_corpus_that_is_too_short_is_refused_with_its_numbers(
@@ -34,8 +44,8 @@ def test_a_corpus_that_is_too_short_is_refused_with_its_numbers(
     with pytest.raises(CorpusError) as caught:
         _prepared(tiny_baseline(tmp_path, corpus), tokenizer)
     assert str(caught.value) == (
-        "The corpus 'tiny' is too short: its 128 tokens give 3 windows of 32 tokens and the baseline scores 4; "
-        "give a longer text, or lower scored_tokens or context_lengths of the baseline type."
+        "The corpora are too short: 'tiny' of 128 tokens give 96 tokens to score and the baseline asks for 128; "
+        "give longer texts, or lower scored_tokens of the baseline type."
     )
 
 
@@ -54,9 +64,9 @@ def test_a_degenerate_corpus_warns_with_its_number(tokenizer: PreTrainedTokenize
         prepared = _prepared(tiny_baseline(tmp_path, corpus), tokenizer)
     (note,) = prepared.notes
     assert [str(warning.message) for warning in caught] == [note]
-    share = 1 - _distinct_ngrams((running_text(198) + "\n\n") * 5 + "\n\n", 8) / (1002 - 7)
+    share = 1 - _distinct_ngrams((running_text(198) + "\n\n") * 5 + "\n\n", 32) / (1002 - 31)
     assert note == (
-        f"The corpus 'tiny' is degenerate: {share:.1%} of its 8-grams are repetitions (running text: under 2 %), "
+        f"The corpus 'tiny' is degenerate: {share:.1%} of its 32-grams are repetitions (running text: under 2 %), "
         f"so its loss says little about the model."
     )
     assert share > 0.7
@@ -80,21 +90,22 @@ def test_the_strata_of_all_corpora_have_one_numbering(tokenizer: PreTrainedToken
             "\n".join(f'{{"stratum": "{s}", "text": "{t}"}}' for s, t in zip(strata, halves, strict=True)),
             encoding="utf-8",
         )
-        sources[name] = CorpusSource(path=path)
-    baseline = tiny_baseline(tmp_path, tmp_path, corpora=tuple(texts)).model_copy(update={"corpora": sources})
+        sources[name] = FileCorpus(path=path)
+    baseline = tiny_baseline(tmp_path, tmp_path, corpora=tuple(texts), scored_tokens={"cpu": 256})
+    baseline = baseline.model_copy(update={"corpora": sources})
     prepared = _prepared(baseline, tokenizer)
     assert prepared.strata == ("b", "a", "c")
     labels = np.concatenate([batch.strata.flatten() for batch in prepared.batches])
     assert [prepared.strata[index] for index in labels] == ["b"] * 64 + ["a"] * 64 + ["a"] * 64 + ["c"] * 64
 
 
-def test_segments_come_by_corpus_then_context_length_then_seed(
+def test_segments_come_by_context_length_then_seed_and_share_the_tokens(
     tokenizer: PreTrainedTokenizerBase, corpus: Path
 ) -> None:
     baseline = tiny_baseline(corpus.parent, corpus, context_lengths=(32, 16), seeds=(5, 3))
     segments = _prepared(baseline, tokenizer).segments
     assert [(s.context_length, s.seed) for s in segments] == [(32, 5), (32, 3), (16, 5), (16, 3)]
-    assert all(sum(batch.num_scored for batch in segment.batches) == 128 for segment in segments)
+    assert [sum(window.num_scored for window in segment.windows) for segment in segments] == [32] * 4
 
 
 def test_one_changed_letter_in_a_window_changes_the_tokens_and_not_the_windows(
@@ -160,23 +171,33 @@ def test_a_micro_batch_is_the_largest_that_fits_and_half_of_the_windows_at_most(
     assert size == max((candidate for candidate in range(1, num_windows + 1) if fits(candidate)), default=1)
 
 
-@given(length=st.integers(20, 200), stride=st.integers(1, 8), size=st.integers(1, 30), bos=st.booleans())
-def test_batches_of_any_size_hold_the_same_windows(length: int, stride: int, size: int, *, bos: bool) -> None:
-    windows = full_windows(length=length, context_length=8, stride=stride, bos=bos)
-    stream = TokenStream(
-        ids=np.arange(length, dtype=np.int64),
-        stratum=np.arange(length, dtype=np.int32) % 3,
-        strata=("a", "b", "c"),
-        bos_id=999 if bos else None,
+@given(length=st.integers(20, 200), stride=st.integers(1, 8), batch_tokens=st.integers(1, 240), bos=st.booleans())
+def test_batches_of_any_size_hold_the_same_windows(
+    length: int, stride: int, batch_tokens: int, *, bos: bool, tokenizer: PreTrainedTokenizerBase, shared_folder: Path
+) -> None:
+    corpus = write_corpus(shared_folder, running_text(length))
+    ids = np.array(tokenizer(running_text(length) + "\n\n", add_special_tokens=False)["input_ids"])
+    windows = full_windows(length=len(ids), context_length=8, stride=stride, bos=bos)
+    sizes = {"cpu": len(windows) * stride}
+    baseline = tiny_baseline(
+        shared_folder,
+        corpus,
+        bos="window" if bos else "none",
+        context_lengths=(8,),
+        stride=stride,
+        scored_tokens=sizes,
+        batch_tokens={"cpu": batch_tokens},
     )
-    batches = list(make_batches(stream, windows, size=size))
+    batches = _prepared(baseline, tokenizer).batches
+    size = micro_batch_size(num_windows=len(windows), context_length=8, batch_tokens=batch_tokens)
     assert [len(batch.input_ids) for batch in batches[:-1]] == [size] * (len(batches) - 1)
     inputs = np.concatenate([batch.input_ids for batch in batches])
     targets = np.concatenate([batch.targets for batch in batches])
-    strata = np.concatenate([batch.strata for batch in batches])
     assert (len(inputs), inputs.shape[1]) == (len(windows), 8)
-    assert targets.tolist() == [list(range(w.score_begin, w.score_end)) for w in windows]
-    assert (strata == targets % 3).all()
+    assert targets.tolist() == [ids[w.score_begin : w.score_end].tolist() for w in windows]
     # Each target's predecessor stands where it is predicted from, or a BOS where there is none.
-    before = inputs[:, -stride:]
-    assert ((before == targets - 1) | ((before == 999) & (targets == targets.min(axis=1, keepdims=True)))).all()
+    with_bos = np.concatenate([[BOS_ID], ids]) if bos else ids
+    first = [w.score_begin - 1 + bos for w in windows]
+    before = np.stack([with_bos[begin : begin + stride] for begin in first])
+    expected = np.where(np.arange(8 - stride, 8)[None] == 0, BOS_ID, before) if bos else before
+    assert inputs[:, -stride:].tolist() == expected.tolist()

@@ -5,17 +5,21 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import pytest
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from esa_pytest.evaluation.scoring import CHUNK_ROWS, score_batch
+from esa_pytest.evaluation import scoring
+from esa_pytest.evaluation.scoring import CHUNK_ROWS, CPU_ROWS, score_batch
 from tests.model.oracle import random_windows
 from tests.model.tiny import build_network
 
 VOCABULARY = 50_000
 NUM_TOKENS = 1024
 FLOAT32_LOGITS = NUM_TOKENS * VOCABULARY * 4
+# In bf16.
+CHUNK_LOGITS = CHUNK_ROWS * VOCABULARY * 2
 # What is no logits: parameters seen through a view, activations of a tiny model.
 SLACK = 12 << 20
 
@@ -57,32 +61,46 @@ class Allocations(TorchDispatchMode):
             del self._alive[address], self._bytes[address]
 
 
-def _scored(*, split_head: bool) -> Allocations:
+def _scored(*, split_head: bool, probabilities: bool = False) -> Allocations:
     network = build_network(
         "llama", vocab_size=VOCABULARY, hidden_size=32, num_attention_heads=2, max_position_embeddings=NUM_TOKENS
     )
     input_ids, targets = random_windows(1, NUM_TOKENS, vocabulary=VOCABULARY)
     seen = Allocations()
     with seen:
-        score_batch(network, input_ids, targets, split_head=split_head)
+        score_batch(network, input_ids, targets, split_head=split_head, probabilities=probabilities)
     return seen
 
 
-def test_no_tensor_is_larger_than_a_chunk_of_float64_logits() -> None:
+@pytest.fixture(params=["as-on-a-cpu", "as-on-a-gpu"])
+def float64_logits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Bytes of the float64 logits that are summed up together."""
+    rows = CPU_ROWS if request.param == "as-on-a-cpu" else CHUNK_ROWS
+    monkeypatch.setattr(scoring, "rows_at_once", lambda _device: rows)
+    return rows * VOCABULARY * 8
+
+
+def test_no_tensor_is_larger_than_a_chunk_of_logits(float64_logits: int) -> None:
     seen = _scored(split_head=True)
-    assert CHUNK_ROWS * VOCABULARY * 8 <= seen.largest <= CHUNK_ROWS * VOCABULARY * 8 + SLACK
+    largest = max(CHUNK_LOGITS, float64_logits)
+    assert largest <= seen.largest <= largest + SLACK
     assert seen.largest < FLOAT32_LOGITS / 3
 
 
-def test_no_more_than_a_chunk_of_logits_is_alive_at_once() -> None:
+def test_no_more_than_a_chunk_of_logits_is_alive_at_once(float64_logits: int) -> None:
     seen = _scored(split_head=True)
-    # A chunk's bf16 logits, the next chunk's, and one float64 copy.
-    assert seen.peak <= CHUNK_ROWS * VOCABULARY * (2 + 2 + 8) + SLACK
+    # A chunk's logits, the next chunk's, and one float64 copy.
+    assert seen.peak <= 2 * CHUNK_LOGITS + float64_logits + SLACK
     assert seen.peak < FLOAT32_LOGITS / 2
 
 
-def test_a_head_that_cannot_be_split_holds_one_window_of_bf16_logits() -> None:
+def test_examining_the_distributions_takes_one_more_copy(float64_logits: int) -> None:
+    seen = _scored(split_head=True, probabilities=True)
+    assert seen.peak <= 2 * CHUNK_LOGITS + 2 * float64_logits + SLACK
+
+
+def test_a_head_that_cannot_be_split_holds_one_window_of_logits(float64_logits: int) -> None:
     seen = _scored(split_head=False)
     window = NUM_TOKENS * VOCABULARY * 2
     assert window <= seen.largest <= window + SLACK
-    assert seen.peak <= window + CHUNK_ROWS * VOCABULARY * 8 + SLACK
+    assert seen.peak <= window + float64_logits + SLACK

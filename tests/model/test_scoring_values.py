@@ -1,6 +1,7 @@
 """Each score is the one of a plain float64 computation, whatever the batch and the chunk."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,15 +10,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from esa_pytest.baselines.sources import BosPolicy
-from esa_pytest.baselines.windows import full_windows
 from esa_pytest.evaluation import scoring
 from esa_pytest.evaluation.byte_tokenizer import VOCABULARY
 from esa_pytest.evaluation.loading import LoadedModel
-from esa_pytest.evaluation.preparation import make_batches, prepare
 from esa_pytest.evaluation.scoring import score_batch
-from esa_pytest.evaluation.tokenization import TokenStream
 from tests.model.oracle import oracle_scores, random_windows
-from tests.model.tiny import FAMILIES, build_network, evaluate_tiny, tiny_baseline
+from tests.model.tiny import FAMILIES, build_network, evaluate_tiny, prepare_tiny, tiny_baseline, write_corpus
 
 # Four windows of 32 are one chunk, so that the oracle's head sees the same matrix product.
 WINDOWS = random_windows(4, 32, vocabulary=VOCABULARY)
@@ -45,17 +43,21 @@ def test_mean_nll_is_the_loss_of_transformers(tiny_model: LoadedModel) -> None:
 
 @pytest.mark.parametrize("split_head", [True, False])
 @pytest.mark.parametrize(("step", "right"), [(1, True), (0, False), (2, False)])
-def test_a_model_that_knows_the_next_token_is_right_and_no_other(step: int, *, right: bool, split_head: bool) -> None:
+def test_a_model_that_knows_the_next_token_is_right_and_no_other(
+    llama: LoadedModel, tmp_path: Path, step: int, *, right: bool, split_head: bool
+) -> None:
     """Were labels shifted twice, or not at all, the model of another step would be the right one."""
-    vocabulary = 64
+    vocabulary = 400
     network, logit = _successor_network(vocabulary, step=step)
-    stream = TokenStream(
-        ids=torch.arange(49).numpy(), stratum=torch.zeros(49, dtype=torch.int32).numpy(), strata=("one",), bos_id=None
-    )
-    windows = full_windows(length=49, context_length=16, stride=16, bos=False)
-    (batch,) = make_batches(stream, windows, size=len(windows))
-    targets = torch.from_numpy(batch.targets).long()
-    scores = score_batch(network, torch.from_numpy(batch.input_ids), targets, split_head=split_head)
+    # Each letter's token is the one before it, plus one.
+    text = write_corpus(tmp_path, "".join(chr(ord("!") + index) for index in range(49)))
+    sizes = {"cpu": 48, "cuda": 48}
+    baseline = tiny_baseline(tmp_path, text, context_lengths=(16,), scored_tokens=sizes, batch_tokens=sizes)
+    batches = prepare_tiny(replace(llama, network=network), baseline).batches
+    targets = torch.cat([torch.from_numpy(batch.targets) for batch in batches]).long()
+    input_ids = torch.cat([torch.from_numpy(batch.input_ids) for batch in batches])
+    assert targets.flatten().tolist() == list(range(1, 49))
+    scores = score_batch(network, input_ids, targets, split_head=split_head)
     # The one logit that is not zero is the target's, or another's.
     expected = math.log(math.exp(logit) + vocabulary - 1) - (logit if right else 0.0)
     assert scores.nll.tolist() == pytest.approx([expected] * 48, rel=1e-5)
@@ -124,9 +126,9 @@ def test_each_score_is_of_its_token_behind_its_context(
     llama: LoadedModel, llama_checkpoint: Path, corpus: Path, bos: BosPolicy, stride: int
 ) -> None:
     """Token by token from the text, so that windows, positions, targets and labels must all fit together."""
-    sizes = {"cpu": 64, "cuda": 64}
+    sizes = {"cpu": 72, "cuda": 72}
     baseline = tiny_baseline(llama_checkpoint, corpus, bos=bos, stride=stride, scored_tokens=sizes, batch_tokens=sizes)
-    model = LoadedModel(network=llama.network.float(), tokenizer=llama.tokenizer, device=llama.device)
+    model = replace(llama, network=llama.network.float())
     prepared, done = evaluate_tiny(model, baseline)
     ids = llama.tokenizer(corpus.read_text(encoding="utf-8") + "\n\n", add_special_tokens=False)["input_ids"]
     first = [llama.tokenizer.bos_token_id] if bos == "window" else []
@@ -149,7 +151,7 @@ def test_with_a_bos_each_token_of_the_text_is_scored_once(
 ) -> None:
     corpus.write_text(corpus.read_text(encoding="utf-8")[: 4 * 32 - 2], encoding="utf-8")
     baseline = tiny_baseline(llama_checkpoint, corpus, bos="window")
-    prepared = prepare(baseline, llama.tokenizer, device_type="cpu")
+    prepared = prepare_tiny(llama, baseline)
     ids = llama.tokenizer(corpus.read_text(encoding="utf-8") + "\n\n", add_special_tokens=False)["input_ids"]
     assert [token for batch in prepared.batches for token in batch.targets.flatten().tolist()] == ids
     assert all((batch.input_ids[:, 0] == llama.tokenizer.bos_token_id).all() for batch in prepared.batches)

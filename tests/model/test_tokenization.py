@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from esa_pytest.baselines.catalog import CorpusSource
 from esa_pytest.baselines.corpus import Corpus, read_corpus
+from esa_pytest.baselines.sources import FileCorpus
 from esa_pytest.errors import TokenizationError
 from esa_pytest.evaluation.byte_tokenizer import BOS_ID, write_byte_tokenizer
 from esa_pytest.evaluation.loading import load_tokenizer
@@ -16,7 +16,7 @@ from esa_pytest.evaluation.tokenization import TokenStream, tokenize
 def _corpus(folder: Path, text: str) -> Corpus:
     path = folder / "corpus.txt"
     path.write_text(text, encoding="utf-8")
-    return read_corpus("prose", CorpusSource(path=path))
+    return read_corpus("prose", FileCorpus(path=path))
 
 
 def test_a_bos_in_the_text_and_one_from_the_policy_are_refused(llama_checkpoint: Path, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_each_token_has_the_stratum_of_its_document(llama_checkpoint: Path, tmp_
     path = tmp_path / "mixed.jsonl"
     lines = [json.dumps({"stratum": stratum, "text": text}, ensure_ascii=False) for stratum, text in documents]
     path.write_text("\n".join(lines), encoding="utf-8")
-    stream = tokenize(read_corpus("mixed", CorpusSource(path=path)), load_tokenizer(llama_checkpoint), bos="none")
+    stream = tokenize(read_corpus("mixed", FileCorpus(path=path)), load_tokenizer(llama_checkpoint), bos="none")
     expected = [stratum for stratum, text in documents for _ in (text + "\n\n").encode()]
     assert _labelled_tokens(stream) == expected
     assert stream.strata == ("verse", "prose", "code")
@@ -84,7 +84,7 @@ def test_each_token_has_the_stratum_of_its_document(llama_checkpoint: Path, tmp_
 def test_a_repeated_text_keeps_its_labels(llama_checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "mixed.jsonl"
     path.write_text('{"stratum": "x", "text": "abc"}\n{"stratum": "y", "text": "d"}\n', encoding="utf-8")
-    source = CorpusSource(path=path, repeat_to_tokens=17)
+    source = FileCorpus(path=path, repeat_to_tokens=17)
     tokenizer = load_tokenizer(llama_checkpoint)
     stream = tokenize(read_corpus("again", source), tokenizer, bos="none")
     assert tokenizer.decode(stream.ids.tolist()) == "abc\n\nd\n\n" * 3

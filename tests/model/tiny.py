@@ -12,9 +12,10 @@ from transformers import PreTrainedModel
 from esa_pytest.baselines.catalog import Baseline, BaselineType
 from esa_pytest.baselines.sources import BosPolicy, FileCorpus, FolderModel
 from esa_pytest.evaluation.byte_tokenizer import BOS_ID, EOS_ID, VOCABULARY, write_byte_tokenizer
+from esa_pytest.evaluation.checkpoints import locate
 from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.hub import Hub
-from esa_pytest.evaluation.loading import LoadedModel
+from esa_pytest.evaluation.loading import LoadedModel, load_model
 from esa_pytest.evaluation.preparation import limits_of, prepare
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.quiet import quiet_transformers
@@ -69,6 +70,11 @@ def save_tiny(family: str, folder: Path) -> None:
     write_byte_tokenizer(folder)
 
 
+def load_folder(folder: Path) -> LoadedModel:
+    """The model of a checkpoint folder, on the CPU."""
+    return load_model("tiny", locate(FolderModel(path=folder), hub=Hub()), device=torch.device("cpu"))
+
+
 def running_text(length: int, *, seed: int = 0) -> str:
     """Seeded words without repetition worth speaking of, `length` ASCII characters and as many bytes."""
     draw = random.Random(seed)
@@ -101,7 +107,12 @@ def tiny_baseline(checkpoint: Path, corpus: Path, *, bos: BosPolicy = "none", **
     )
 
 
+def prepare_tiny(model: LoadedModel, baseline: Baseline) -> Prepared:
+    """What a baseline scores on the CPU."""
+    return prepare(baseline, model.tokenizer, device_type="cpu", limits=limits_of(model.network), hub=Hub())
+
+
 def evaluate_tiny(model: LoadedModel, baseline: Baseline) -> tuple[Prepared, Round]:
     """What a baseline scores, and one round of it on the CPU."""
-    prepared = prepare(baseline, model.tokenizer, device_type="cpu", limits=limits_of(model.network), hub=Hub())
+    prepared = prepare_tiny(model, baseline)
     return prepared, evaluate(model, prepared, seed=1337, description="tiny")
