@@ -15,6 +15,7 @@ from typing import Any
 from esa_pytest.errors import CheckpointError
 from esa_pytest.evaluation.cache import cache_root, write_atomically
 
+INDEX_FILE = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
 
 
@@ -24,22 +25,43 @@ def weights_sha256(folder: Path) -> str:
     Raises:
         CheckpointError: there are no safetensors files, or one is damaged.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise CheckpointError(
-            f"There are no safetensors weights in {folder}; pickled weights are never loaded, so convert them with "
-            f"save_pretrained(..., safe_serialization=True)."
-        )
-    return _once_per_state(files, _hash_tensors)
+    return _once_per_state(weight_files(folder), _hash_tensors)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that transformers loads: those of the index, or the single one, whatever lies beside them.
+
+    Raises:
+        CheckpointError: there are no safetensors files, the index is damaged, or one that it names is missing.
+    """
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        single = folder / "model.safetensors"
+        files = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
+        if not files:
+            raise CheckpointError(
+                f"There are no safetensors weights in {folder}; pickled weights are never loaded, so convert them with "
+                f"save_pretrained(..., safe_serialization=True)."
+            )
+        return files
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = [folder / Path(name).name for name in names]
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise CheckpointError(f"{index} is no index of safetensors files, or is damaged; fetch it anew.") from None
+    for path in files:
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing, which {index.name} names; fetch the checkpoint anew.")
+    return files
 
 
 def count_parameters(folder: Path) -> int:
     """How many numbers the tensors of a checkpoint folder hold, by the headers of its files.
 
     Raises:
-        CheckpointError: a file is damaged.
+        CheckpointError: a file is missing or damaged.
     """
-    entries = (entry for path in folder.glob("*.safetensors") for entry in _safetensors_header(path).values())
+    entries = (entry for path in weight_files(folder) for entry in _safetensors_header(path).values())
     return sum(math.prod(entry["shape"]) for entry in entries)
 
 

@@ -3,7 +3,6 @@
 A pinned commit never changes, so what is in the hub's cache needs no network at all.
 """
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from esa_pytest.baselines.sources import HubModel
 from esa_pytest.errors import (
+    CheckpointError,
     GatedModelError,
     HubUnreachableError,
     ModelUnavailableError,
@@ -18,14 +18,21 @@ from esa_pytest.errors import (
     UnsafeWeightsError,
 )
 from esa_pytest.evaluation.architectures import refuse_foreign_code
+from esa_pytest.evaluation.hashing import INDEX_FILE, weight_files
 
-# All that is loaded, and nothing that would have to be unpickled or executed.
+# All that is loaded: nothing that would have to be unpickled or executed, and no second copy of the weights in another
+# layout (consolidated.safetensors).
 FILES = (
-    "*.safetensors",
-    "*.safetensors.index.json",
+    "model.safetensors",
+    "model-*.safetensors",
+    INDEX_FILE,
     "config.json",
     "generation_config.json",
     "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
 )
 PATIENCE_SECONDS = 2.0
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
@@ -84,14 +91,10 @@ def _is_complete(folder: Path) -> bool:
     """Whether everything that is loaded lies there; a snapshot of a broken transfer lacks some of it."""
     if not (folder / "config.json").is_file() or not any(folder.glob("tokenizer*")):
         return False
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return any(folder.glob("*.safetensors"))
     try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError):
+        return bool(weight_files(folder))
+    except CheckpointError:
         return False
-    return all((folder / str(shard)).is_file() for shard in shards)
 
 
 def _why_unreachable() -> str | None:
