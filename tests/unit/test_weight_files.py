@@ -52,7 +52,8 @@ def test_a_missing_shard_is_named(sharded: Path) -> None:
     with pytest.raises(CheckpointError) as refusal:
         weights_sha256(sharded)
     assert str(refusal.value) == (
-        f"{sharded / 'model-00002-of-00002.safetensors'} is missing, which {INDEX_FILE} names; fetch the checkpoint anew."
+        f"{sharded / 'model-00002-of-00002.safetensors'} is missing, which {INDEX_FILE} names; "
+        f"fetch the checkpoint anew."
     )
 
 
