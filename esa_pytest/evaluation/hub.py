@@ -109,8 +109,8 @@ def _why_unreachable() -> str | None:
         from huggingface_hub import get_session
 
         try:
-            # Any answer will do.
-            get_session().head(constants.ENDPOINT, timeout=PATIENCE_SECONDS)
+            # Any answer will do. The client is given longer than it is waited for: the wait below is what ends it.
+            get_session().head(constants.ENDPOINT, timeout=2 * PATIENCE_SECONDS)
         except Exception as error:  # noqa: BLE001  (the client behind huggingface_hub differs between releases)
             failures.append(str(error).strip().split("\n")[0] or type(error).__name__)
         answered.set()

@@ -1,10 +1,14 @@
 """Tiny checkpoints, and models loaded from them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
 from esa_pytest.evaluation.loading import LoadedModel
+from tests.model.fake_hub import FakeHub, point_to, serving
 from tests.model.tiny import FAMILIES, load_folder, save_tiny, write_corpus
 
 
@@ -52,6 +56,35 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("ESA_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache of the hub instead of the user's, and no token."""
+    folder = tmp_path / "hub-cache"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    # The session is kept, with the proxies that it found.
+    huggingface_hub.close_session()
+    yield folder
+    huggingface_hub.close_session()
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HF_HUB_OFFLINE, as its users set it before Python starts."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def fake_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub that answers on this machine."""
+    with serving(FakeHub()) as hub:
+        point_to(hub.endpoint, monkeypatch)
+        yield hub
 
 
 def _saved(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
