@@ -1,5 +1,6 @@
 """How far a run repeated itself, as the lines that a person reads."""
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -48,5 +49,7 @@ def _seeds_line(consistency: Consistency) -> str:
     parts = []
     for label, name in _SPOKEN:
         values = [float(getattr(metrics, name)) for metrics in consistency.seeds.values()]
-        parts.append(f"{label} {statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f}")
+        # A loss beyond 709 has no finite perplexity, and `stdev` raises there.
+        spread = statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
+        parts.append(f"{label} {statistics.fmean(values):.4f} ± {spread:.4f}")
     return f"over {len(consistency.seeds)} seeds {', '.join(parts)}"

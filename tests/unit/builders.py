@@ -123,6 +123,12 @@ def small_record(scores: TokenScores | None = None) -> Record:
     )
 
 
+def tokens_of(record: Record) -> TokenScores:
+    """The per-token scores of a record that keeps every token."""
+    assert isinstance(record.scores, TokenScores)
+    return record.scores
+
+
 def changed_identity(record: Record, path: tuple[str, ...], value: Any) -> Record:
     """The record with one item of its identity set."""
     return replace(record, identity=placed(record.identity, path, value))

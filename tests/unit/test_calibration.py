@@ -33,7 +33,7 @@ def plain_ece(pairs: list[tuple[float, bool]], num_bins: int) -> float:
         members = [(Fraction(c), ok) for c, ok in pairs if low < c <= high or (index == 0 and c == 0)]
         if members:
             accuracy = Fraction(sum(ok for _, ok in members), len(members))
-            confidence = sum(c for c, _ in members) / len(members)
+            confidence = sum((c for c, _ in members), start=Fraction(0)) / len(members)
             error += Fraction(len(members), len(pairs)) * abs(accuracy - confidence)
     return float(error)
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from esa_pytest.baselines.catalog import Baseline, Catalog, expand_matrix, load_catalog
-from esa_pytest.baselines.sources import FileCorpus, FolderModel, HubModel
+from esa_pytest.baselines.sources import FileCorpus, FolderModel
 from esa_pytest.errors import SettingError
 
 ROOT = Path("/project")

@@ -172,7 +172,9 @@ def test_file_of_an_unknown_kind_is_told_with_the_known(tmp_path: Path, name: st
 
 
 def packaged(name: str) -> Corpus:
-    return read_corpus(name, load_catalog({}, folder=Path()).corpora[name])
+    source = load_catalog({}, folder=Path()).corpora[name]
+    assert isinstance(source, FileCorpus)
+    return read_corpus(name, source)
 
 
 def word_share(text: str) -> float:

@@ -53,7 +53,7 @@ def test_order_of_the_tokens_makes_another_ngram() -> None:
 @pytest.mark.parametrize("pattern", [[0, 1], [1, 0], [0, 2**20], [5, 50_000]])
 def test_strings_that_are_hard_to_hash_are_told_apart(pattern: list[int]) -> None:
     # Thue-Morse strings and their complements collide in polynomials modulo a power of two, once they are long.
-    bits = [bin(index).count("1") % 2 for index in range(32)]
+    bits = [index.bit_count() % 2 for index in range(32)]
     values = [pattern[bit] for bit in bits] + [pattern[1 - bit] for bit in bits]
     share = repeated_ngram_share(np.array(values, dtype=np.int64), length=32)
     assert share == pytest.approx(plain_share(values, 32))

@@ -12,7 +12,7 @@ from esa_pytest.drift.judge import judge
 from esa_pytest.evaluation.metrics import stratum_metrics
 from esa_pytest.records import METRIC_NAMES, Consistency, Metrics, NonFinite, Record, Repeat, Verdict
 from esa_pytest.report.documents import as_json, manifest, results_summary
-from tests.unit.builders import CALIBRATION, IDENTITY, STRATA, changed_identity, keys, scalars, small_record
+from tests.unit.builders import CALIBRATION, IDENTITY, STRATA, changed_identity, keys, scalars, small_record, tokens_of
 
 RECORD = small_record()
 OVERFLOWING = Metrics(nll_sum=1e6, num_scored_tokens=1, num_correct_tokens=0)
@@ -94,7 +94,7 @@ def test_run_that_is_not_finite_makes_valid_documents(metrics: Metrics | None) -
 
 
 def test_summary_holds_the_metrics_of_the_run_and_of_its_strata() -> None:
-    strata = stratum_metrics(RECORD.scores, STRATA)
+    strata = stratum_metrics(tokens_of(RECORD), STRATA)
     document = results_summary(RECORD, outcome="identical", strata=strata, consistency=None, reported=None)
     assert RECORD.metrics is not None
     assert parsed(document) == {

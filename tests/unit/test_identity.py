@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from esa_pytest.drift.identity import identity_changes
 from esa_pytest.golden.schema import canonical
 from esa_pytest.records import METRIC_NAMES, Change
-from tests.unit.builders import IDENTITY, changed_identity, leaf_paths, leaf_values, nested, removed, small_record
+from tests.unit.builders import (
+    IDENTITY,
+    changed_identity,
+    leaf_paths,
+    leaf_values,
+    nested,
+    removed,
+    small_record,
+    tokens_of,
+)
 
 GOLDEN = small_record()
 CONFIG = ("checkpoint", "config")
@@ -103,12 +112,12 @@ def test_metric_that_vanished_or_came_is_a_change(metrics: tuple[str, ...]) -> N
 
 
 def test_other_targets_under_an_equal_identity_are_a_change() -> None:
-    target = GOLDEN.scores.target.copy()
+    target = tokens_of(GOLDEN).target.copy()
     target[3] += 1
-    other = replace(GOLDEN, scores=replace(GOLDEN.scores, target=target))
+    other = replace(GOLDEN, scores=replace(tokens_of(GOLDEN), target=target))
     assert [change.name for change in identity_changes(GOLDEN, other)] == ["tokens.target"]
 
 
 def test_other_number_of_tokens_under_an_equal_identity_is_a_change() -> None:
-    shorter = replace(GOLDEN.scores, target=np.zeros(0, dtype=np.int32))
+    shorter = replace(tokens_of(GOLDEN), target=np.zeros(0, dtype=np.int32))
     assert [change.name for change in identity_changes(GOLDEN, replace(GOLDEN, scores=shorter))] == ["tokens.target"]

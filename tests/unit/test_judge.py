@@ -29,6 +29,8 @@ from tests.unit.builders import (
     scored,
     small_record,
     token_scores,
+    tokens_of,
+    with_flipped_bit,
 )
 
 GOLDEN = small_record()
@@ -42,13 +44,8 @@ def elsewhere(record: Record) -> Record:
 
 def shifted(share: float, record: Record = GOLDEN) -> Record:
     """The record with its loss changed by a share of itself."""
-    return scored(record, replace(record.scores, nll=(record.scores.nll * (1 + share)).astype(np.float32)))
-
-
-def flipped(scores: TokenScores, token: int, bit: int) -> TokenScores:
-    nll = scores.nll.copy()
-    nll.view(np.uint32)[token] ^= np.uint32(1 << bit)
-    return replace(scores, nll=nll)
+    scores = tokens_of(record)
+    return scored(record, replace(scores, nll=(scores.nll * (1 + share)).astype(np.float32)))
 
 
 @given(records())
@@ -63,7 +60,7 @@ def test_record_is_always_identical_to_itself(record: Record) -> None:
 def test_changed_bit_in_an_equal_environment_is_never_identical(scores: TokenScores, data: st.DataObject) -> None:
     golden = small_record(scores)
     token = data.draw(st.integers(0, scores.nll.size - 1))
-    measured = scored(golden, flipped(scores, token, data.draw(st.integers(0, 31))))
+    measured = scored(golden, with_flipped_bit(scores, "nll", token, data.draw(st.integers(0, 31))))
     verdict = judge(golden, measured)
     assert not verdict.outcome.passed
     finite = measured.metrics is not None
@@ -181,7 +178,7 @@ def test_other_bits_in_an_equal_and_stable_environment_are_unexplained(share: fl
 
 
 def test_other_argmax_alone_counts_as_other_bits() -> None:
-    measured = scored(GOLDEN, replace(GOLDEN.scores, argmax=GOLDEN.scores.argmax + 9))
+    measured = scored(GOLDEN, replace(tokens_of(GOLDEN), argmax=tokens_of(GOLDEN).argmax + 9))
     assert judge(GOLDEN, measured).outcome is Outcome.UNEXPLAINED_BITS
 
 
@@ -234,7 +231,7 @@ def test_tolerance_ends_at_a_thousandth_of_the_loss(share: float, outcome: Outco
 
 
 def test_worst_metric_is_the_one_told() -> None:
-    wrong = scored(GOLDEN, replace(shifted(1e-6).scores, argmax=GOLDEN.scores.argmax + 9))
+    wrong = scored(GOLDEN, replace(tokens_of(shifted(1e-6)), argmax=tokens_of(GOLDEN).argmax + 9))
     assert judge(GOLDEN, elsewhere(wrong)).reason == (
         "6 of 6 token NLLs have other bits in an environment that differs in 1 item, "
         "and token_accuracy drifted by -0.5, allowed is 0.01"

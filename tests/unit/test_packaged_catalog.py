@@ -102,7 +102,7 @@ def test_data_sets_of_the_hub_are_pinned_to_a_commit() -> None:
 def test_smoke_is_one_pass_over_the_embedded_text() -> None:
     smoke = catalog().types["smoke"]
     assert (smoke.corpora, smoke.seeds, smoke.rounds) == (("embedded",), (1337,), 1)
-    assert not (smoke.calibration or smoke.other_batch_shape or smoke.fresh_process)
+    assert (smoke.calibration, smoke.other_batch_shape, smoke.fresh_process) == (False, False, False)
 
 
 def test_standard_asks_for_everything() -> None:

@@ -4,12 +4,21 @@ import pytest
 
 from esa_pytest.drift.judge import judge
 from esa_pytest.evaluation.metrics import stratum_metrics
-from esa_pytest.records import BitStability, Change, MetricRow, NonFinite, Outcome, Record, Tier, Verdict
+from esa_pytest.records import BitDrift, BitStability, Change, MetricRow, NonFinite, Outcome, Record, Tier, Verdict
 from esa_pytest.report import lines
-from tests.unit.builders import ENVIRONMENT, STRATA, changed_identity, scored, small_record, token_scores
+from tests.unit.builders import (
+    CALIBRATION,
+    ENVIRONMENT,
+    STRATA,
+    changed_identity,
+    scored,
+    small_record,
+    token_scores,
+    tokens_of,
+)
 
 GOLDEN = small_record()
-STRATUM_METRICS = stratum_metrics(GOLDEN.scores, STRATA)
+STRATUM_METRICS = stratum_metrics(tokens_of(GOLDEN), STRATA)
 TORCH = Change(name="version.torch", golden="2.9.0", measured="2.10.0")
 THREADS = Change(name="cpu.threads", golden="2", measured=None)
 
@@ -197,6 +206,61 @@ def test_change_that_one_side_lacks_is_shown_as_none() -> None:
     text = lines.failed_lines(verdict, DRIFTED, GOLDEN, path="g", command="pytest")
     begin = text.index("  environment    2 differences:")
     assert text[begin + 1 : begin + 3] == ["    cpu.threads    2 -> (none)", "    version.torch  2.9.0 -> 2.10.0"]
+
+
+def test_drifted_calibration_stands_in_the_table_by_its_spoken_names() -> None:
+    golden = replace(GOLDEN, calibration=CALIBRATION)
+    drifted = replace(golden, calibration=replace(CALIBRATION, ece=0.075, top_k_mass=0.85))
+    assert lines.table(judge(golden, drifted).rows) == [
+        "  metric          golden   measured  drift   allowed",
+        "  loss            2        2         +0      ±0.002 (provisional)",
+        "  perplexity      7.38906  7.38906   +0      ±0.0148 (provisional)",
+        "  token accuracy  0.5      0.5       +0      ±0.01 (provisional)",
+        "  ECE             0.05     0.075     +0.025  ±0.01 (provisional)  <- drifted",
+        "  Brier score     0.5      0.5       +0      ±0.01 (provisional)",
+        "  entropy         2        2         +0      ±0.02 (provisional)",
+        "  top-k mass      0.9      0.85      -0.05   ±0.01 (provisional)  <- drifted",
+    ]
+
+
+def test_calibration_is_told_in_two_lines() -> None:
+    assert lines.calibration_lines(CALIBRATION) == [
+        "  calibration    ECE 0.0500 · Brier 0.5000 · top-k mass 0.9000",
+        "  entropy        2.000 nats; by position 0-15 2.50 · 16-63 1.50",
+    ]
+
+
+def test_run_without_calibration_has_no_line_of_it() -> None:
+    assert lines.calibration_lines(None) == []
+
+
+def test_notes_are_told_a_sentence_a_line() -> None:
+    assert lines.notes_lines(("One.", "Two.")) == ["  note: One.", "  note: Two."]
+    assert lines.notes_lines(()) == []
+
+
+def test_label_begins_every_text_in_one_column() -> None:
+    assert [lines.labelled(label, "text") for label in ("", "bits", "within-noise")] == [
+        "                 text",
+        "  bits           text",
+        "  within-noise   text",
+    ]
+
+
+def test_drift_of_blocks_is_told_without_flips() -> None:
+    bits = BitDrift(
+        num_tokens=128,
+        num_compared=2,
+        num_changed=1,
+        mean=0.5,
+        rms=0.25,
+        maximum=1.0,
+        first_position=64,
+        num_top1_flips=None,
+    )
+    assert lines.bits_line(bits) == (
+        "1 of 2 blocks changed · mean +5.00e-01 · rms 2.50e-01 · max 1.00e+00 nats · first at position 64 of its window"
+    )
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 flips"), (1, "1 flip"), (2, "2 flips")])

@@ -1,0 +1,143 @@
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from esa_pytest.errors import SettingError
+from esa_pytest.options import OPTIONS
+from esa_pytest.settings import Settings, resolve
+
+TIMEOUTS = ["load_timeout", "evaluate_timeout"]
+
+
+class Config:
+    """What is read of pytest's configuration."""
+
+    def __init__(self, root: Path, flags: dict[str, Any], inis: dict[str, str]) -> None:
+        self.rootpath = root
+        self._flags = flags
+        self._inis = inis
+
+    def getoption(self, name: str) -> Any:
+        return self._flags.get(name)
+
+    def getini(self, name: str) -> Any:
+        return self._inis.get(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for option in OPTIONS:
+        monkeypatch.delenv(option.variable, raising=False)
+
+
+class Project:
+    """A rootdir with a `[tool.esa]`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def resolve(self, table: str = "", *, flags: dict[str, Any] | None = None, **inis: str) -> Settings:
+        (self.root / "pyproject.toml").write_text(f"[tool.esa]\n{table}\n", encoding="utf-8")
+        return resolve(cast("pytest.Config", Config(self.root, flags or {}, inis)))
+
+    def refusal(self, table: str = "", *, flags: dict[str, Any] | None = None, **inis: str) -> str:
+        with pytest.raises(SettingError) as caught:
+            self.resolve(table, flags=flags, **inis)
+        return str(caught.value)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_nothing_is_strict_or_limited_unless_it_is_asked_for(project: Project) -> None:
+    settings = project.resolve()
+    assert (settings.strict, settings.load_timeout, settings.evaluate_timeout) == (False, None, None)
+
+
+def test_baseline_type_says_how_many_rounds_unless_it_is_asked_for(project: Project) -> None:
+    assert project.resolve().rounds is None
+    assert project.resolve("rounds = 3").rounds == 3
+
+
+@pytest.mark.parametrize(
+    ("table", "strict"),
+    [("strict = true", True), ("strict = false", False), ('strict = "yes"', True), ('strict = "off"', False)],
+)
+def test_strict_is_a_truth(project: Project, table: str, *, strict: bool) -> None:
+    assert project.resolve(table).strict is strict
+
+
+@pytest.mark.parametrize("given", ["2", "maybe", ""])
+def test_strict_that_is_no_truth_is_told(project: Project, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("ESA_STRICT", given)
+    assert project.refusal() == f"the variable ESA_STRICT is {given!r}; valid values are true and false."
+
+
+@pytest.mark.parametrize("name", TIMEOUTS)
+@pytest.mark.parametrize(
+    ("literal", "seconds"), [("1", 1.0), ("0.5", 0.5), ('"30"', 30.0), ('" 1e3 "', 1000.0), ("86400", 86400.0)]
+)
+def test_timeout_is_a_number_of_seconds(project: Project, name: str, literal: str, seconds: float) -> None:
+    assert getattr(project.resolve(f"{name} = {literal}"), name) == seconds
+
+
+@pytest.mark.parametrize("name", TIMEOUTS)
+@pytest.mark.parametrize(
+    ("literal", "told"),
+    [
+        ("0", "0"),
+        ("-1", "-1"),
+        ("0.0", "0.0"),
+        ("nan", "nan"),
+        ("inf", "inf"),
+        ("true", "True"),
+        ('""', "''"),
+        ('"2 min"', "'2 min'"),
+        ('"1e999"', "'1e999'"),
+        ("[1]", "[1]"),
+        pytest.param("9" * 400, "9" * 400, id="too large for a float"),
+    ],
+)
+def test_timeout_that_is_no_number_of_seconds_is_told(project: Project, name: str, literal: str, told: str) -> None:
+    assert project.refusal(f"{name} = {literal}") == (
+        f"[tool.esa] {name} is {told}; it takes a number of seconds above 0."
+    )
+
+
+@pytest.mark.parametrize("name", TIMEOUTS)
+def test_timeout_is_taken_from_the_nearest_place(project: Project, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    flag, ini = f"--esa-{name.replace('_', '-')}", f"esa_{name}"
+    assert getattr(project.resolve(f"{name} = 4"), name) == 4.0
+    assert getattr(project.resolve(f"{name} = 4", **{ini: "3"}), name) == 3.0
+    monkeypatch.setenv(f"ESA_{name.upper()}", "2")
+    assert getattr(project.resolve(f"{name} = 4", **{ini: "3"}), name) == 2.0
+    assert getattr(project.resolve(f"{name} = 4", flags={flag: "1"}, **{ini: "3"}), name) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("flags", "inis", "origin"),
+    [
+        ({"--esa-load-timeout": "soon"}, {}, "--esa-load-timeout"),
+        ({}, {"esa_load_timeout": "soon"}, "the ini key esa_load_timeout"),
+    ],
+)
+def test_place_of_a_wrong_timeout_is_told(
+    project: Project, flags: dict[str, str], inis: dict[str, str], origin: str
+) -> None:
+    assert project.refusal(flags=flags, **inis) == f"{origin} is 'soon'; it takes a number of seconds above 0."
+
+
+def test_unknown_key_lists_the_valid_ones(project: Project) -> None:
+    assert project.refusal("timeout = 1") == (
+        "[tool.esa] has the unknown key 'timeout'; valid keys are allow_unjudged, corpora, device, evaluate_timeout, "
+        "golden_dir, load_timeout, matrix, models, output_dir, reason, rounds, strict, types."
+    )
+
+
+def test_every_option_has_its_four_places() -> None:
+    names = {option.name: (option.flag, option.ini, option.variable) for option in OPTIONS}
+    assert names["load_timeout"] == ("--esa-load-timeout", "esa_load_timeout", "ESA_LOAD_TIMEOUT")
+    assert names["strict"] == ("--esa-strict", "esa_strict", "ESA_STRICT")
