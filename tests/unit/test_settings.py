@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ TIMEOUTS = ["load_timeout", "evaluate_timeout"]
 class Config:
     """What is read of pytest's configuration."""
 
-    def __init__(self, root: Path, flags: dict[str, Any], inis: dict[str, str]) -> None:
+    def __init__(self, root: Path, flags: Mapping[str, str], inis: Mapping[str, str]) -> None:
         self.rootpath = root
         self._flags = flags
         self._inis = inis
@@ -37,13 +38,17 @@ class Project:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def resolve(self, table: str = "", *, flags: dict[str, Any] | None = None, **inis: str) -> Settings:
+    def resolve(
+        self, table: str = "", *, flags: Mapping[str, str] | None = None, inis: Mapping[str, str] | None = None
+    ) -> Settings:
         (self.root / "pyproject.toml").write_text(f"[tool.esa]\n{table}\n", encoding="utf-8")
-        return resolve(cast("pytest.Config", Config(self.root, flags or {}, inis)))
+        return resolve(cast("pytest.Config", Config(self.root, flags or {}, inis or {})))
 
-    def refusal(self, table: str = "", *, flags: dict[str, Any] | None = None, **inis: str) -> str:
+    def refusal(
+        self, table: str = "", *, flags: Mapping[str, str] | None = None, inis: Mapping[str, str] | None = None
+    ) -> str:
         with pytest.raises(SettingError) as caught:
-            self.resolve(table, flags=flags, **inis)
+            self.resolve(table, flags=flags, inis=inis)
         return str(caught.value)
 
 
@@ -111,10 +116,10 @@ def test_timeout_that_is_no_number_of_seconds_is_told(project: Project, name: st
 def test_timeout_is_taken_from_the_nearest_place(project: Project, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     flag, ini = f"--esa-{name.replace('_', '-')}", f"esa_{name}"
     assert getattr(project.resolve(f"{name} = 4"), name) == 4.0
-    assert getattr(project.resolve(f"{name} = 4", **{ini: "3"}), name) == 3.0
+    assert getattr(project.resolve(f"{name} = 4", inis={ini: "3"}), name) == 3.0
     monkeypatch.setenv(f"ESA_{name.upper()}", "2")
-    assert getattr(project.resolve(f"{name} = 4", **{ini: "3"}), name) == 2.0
-    assert getattr(project.resolve(f"{name} = 4", flags={flag: "1"}, **{ini: "3"}), name) == 1.0
+    assert getattr(project.resolve(f"{name} = 4", inis={ini: "3"}), name) == 2.0
+    assert getattr(project.resolve(f"{name} = 4", flags={flag: "1"}, inis={ini: "3"}), name) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -127,7 +132,7 @@ def test_timeout_is_taken_from_the_nearest_place(project: Project, monkeypatch: 
 def test_place_of_a_wrong_timeout_is_told(
     project: Project, flags: dict[str, str], inis: dict[str, str], origin: str
 ) -> None:
-    assert project.refusal(flags=flags, **inis) == f"{origin} is 'soon'; it takes a number of seconds above 0."
+    assert project.refusal(flags=flags, inis=inis) == f"{origin} is 'soon'; it takes a number of seconds above 0."
 
 
 def test_unknown_key_lists_the_valid_ones(project: Project) -> None:
