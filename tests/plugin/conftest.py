@@ -13,9 +13,9 @@ import pytest
 import esa_pytest.check  # noqa: F401
 from esa_pytest.options import OPTIONS
 from esa_pytest.records import BitStability
-from tests.model.tiny import save_tiny
+from tests.model.tiny import running_text, save_tiny
 
-TEXT = (Path(__file__).parents[2] / "esa_pytest/baselines/corpora/repeat.txt").read_text(encoding="utf-8")
+TEXT = running_text(1000)
 PYPROJECT = """
 [tool.esa.models.tiny]
 path = "{checkpoint}"
@@ -56,6 +56,13 @@ class Project:
     def configure(self, *, bos: str = "none", more: str = "") -> None:
         text = PYPROJECT.format(checkpoint=self.checkpoint, bos=bos)
         self.pytester.path.joinpath("pyproject.toml").write_text(text + more, encoding="utf-8")
+
+    def add(self, old: str, new: str) -> None:
+        """Change what stands in pyproject.toml."""
+        path = self.pytester.path / "pyproject.toml"
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new), encoding="utf-8")
 
     def write_test(self, source: str) -> None:
         self.pytester.path.joinpath("test_it.py").write_text(source, encoding="utf-8")

@@ -29,7 +29,7 @@ def test_the_summary_holds_the_metrics_and_no_nan(recorded: Project) -> None:
     text = (recorded.output / "results_summary.json").read_text(encoding="utf-8")
     summary = json.loads(text, parse_constant=refuse)
     assert summary["metrics"]["num_scored_tokens"] == 256
-    assert summary["strata"]["text"]["num_scored_tokens"] == 256
+    assert summary["strata"]["mine"]["num_scored_tokens"] == 256
 
 
 def test_junit_carries_the_outcome_as_properties(recorded: Project) -> None:
@@ -50,8 +50,8 @@ def test_a_pass_says_what_it_would_have_caught(recorded: Project) -> None:
             "esa: cpu (*) · torch * · transformers * · golden of ????-??-??, same environment",
             "test_it.py::test_baseline[[]tiny-smoke]",
             "  identical      256 of 256 token NLLs bit-equal   loss *  ppl *  acc *%",
-            "  throughput     * tok/s, * of the golden's efficiency; peak rss * GiB",
-            "  strata         text * (256)",
+            "  throughput     * tok/s, * of the golden's efficiency; peak rss * GiB; batch 4x32",
+            "  strata         mine * (256)",
             "  would have caught: any changed bit",
             "esa: judged 1 of 1",
         ]
@@ -90,7 +90,7 @@ def test_a_degenerate_corpus_is_told_with_its_number(project: Project, bits_take
     result.stdout.fnmatch_lines(
         [
             (
-                "  note: The corpus 'mine' is degenerate: 9?.?% of its 8-grams are repetitions (running text: "
+                "  note: The corpus 'mine' is degenerate: 9?.?% of its 32-grams are repetitions (running text: "
                 "under 2 %), so its loss says little about the model."
             )
         ]
@@ -103,7 +103,8 @@ def test_a_degenerate_corpus_is_told_with_its_number(project: Project, bits_take
         ("", "The corpus 'mine' holds no text: *mine.txt has 0 bytes; give a file with text."),
         (
             "short",
-            "The corpus 'mine' is too short: its 7 tokens give 0 windows of 32 tokens and the baseline scores 8; *",
+            "The corpus 'mine' is too short: its 7 tokens give no window of 32 tokens; give a longer text, or lower "
+            "context_lengths of the baseline type.",
         ),
     ],
     ids=["empty", "short"],

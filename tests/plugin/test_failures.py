@@ -113,7 +113,7 @@ def test_another_bos_policy_is_changed_inputs(recorded: Project) -> None:
 
 
 def test_one_changed_character_of_the_corpus_is_named(recorded: Project) -> None:
-    recorded.write_text(TEXT.replace("ferry", "Ferry", 1))
+    recorded.write_text(TEXT.capitalize())
     result = recorded.run()
     assert result.ret == FAILED
     result.stdout.fnmatch_lines(
@@ -167,20 +167,14 @@ def test_changed_weights_on_disk_are_changed_inputs(recorded: Project) -> None:
 
     other = recorded.pytester.path / "other"
     save_tiny("mistral", other)
-    text = (recorded.pytester.path / "pyproject.toml").read_text(encoding="utf-8")
-    (recorded.pytester.path / "pyproject.toml").write_text(
-        text.replace(str(recorded.checkpoint), str(other)), encoding="utf-8"
-    )
+    recorded.add(str(recorded.checkpoint), str(other))
     result = recorded.run()
     assert result.ret == FAILED
     result.stdout.fnmatch_lines(["  model.architecture is MistralForCausalLM, the golden has LlamaForCausalLM; *"])
 
 
 def test_every_baseline_skipped_is_not_green(recorded: Project) -> None:
-    text = (recorded.pytester.path / "pyproject.toml").read_text(encoding="utf-8")
-    (recorded.pytester.path / "pyproject.toml").write_text(
-        text.replace(str(recorded.checkpoint), "nowhere"), encoding="utf-8"
-    )
+    recorded.add(str(recorded.checkpoint), "nowhere")
     result = recorded.run("-rs")
     assert result.ret == FAILED
     result.assert_outcomes(skipped=1)

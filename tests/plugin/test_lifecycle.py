@@ -88,11 +88,7 @@ class TestUpdates:
             ]
         )
         project.configure(more=standard)
-        pyproject = project.pytester.path / "pyproject.toml"
-        text = pyproject.read_text(encoding="utf-8").replace(
-            'smoke = ["tiny"]', 'smoke = ["tiny"]\nstandard = ["tiny"]'
-        )
-        pyproject.write_text(text, encoding="utf-8")
+        project.add('smoke = ["tiny"]', 'smoke = ["tiny"]\nstandard = ["tiny"]')
         project.write_text("Another text, as long. " * 60)
         before = contents(project.golden.parents[1])
 

@@ -7,13 +7,6 @@ from tests.plugin.conftest import Project
 USAGE = pytest.ExitCode.USAGE_ERROR
 
 
-def add(project: Project, old: str, new: str) -> None:
-    path = project.pytester.path / "pyproject.toml"
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new), encoding="utf-8")
-
-
 def refused(project: Project, sentence: str, *arguments: str) -> None:
     result = project.run(*arguments)
     assert result.ret == USAGE
@@ -21,58 +14,59 @@ def refused(project: Project, sentence: str, *arguments: str) -> None:
 
 
 def test_a_wrong_model_name_lists_the_valid_ones(project: Project) -> None:
-    add(project, 'smoke = ["tiny"]', 'smoke = ["tinny"]')
+    project.add('smoke = ["tiny"]', 'smoke = ["tinny"]')
     refused(
         project,
-        "[[]tool.esa.matrix] names the model 'tinny'; valid models are smollm2-135m, tiny. "
-        "Add your own as [[]tool.esa.models.tinny].",
+        "[[]tool.esa.matrix] names the model 'tinny'; valid models are llama-3.1-8b, llama-3.1-8b@full, "
+        "mistral-7b-v0.3, mistral-7b-v0.3@full, phi-3-mini-4k-instruct, phi-3-mini-4k-instruct@full, pythia-1.4b, "
+        "pythia-1.4b@full, smollm2-135m, tiny. Add your own as [[]tool.esa.models.tinny].",
     )
 
 
 def test_a_wrong_baseline_type_lists_the_valid_ones(project: Project) -> None:
-    add(project, 'smoke = ["tiny"]', 'smok = ["tiny"]')
+    project.add('smoke = ["tiny"]', 'smok = ["tiny"]')
     refused(project, "[[]tool.esa.matrix] names the baseline type 'smok'; valid types are smoke, standard.")
 
 
 def test_a_matrix_entry_that_is_no_list_is_told(project: Project) -> None:
-    add(project, 'smoke = ["tiny"]', 'smoke = "tiny"')
+    project.add('smoke = ["tiny"]', 'smoke = "tiny"')
     refused(
         project, "[[]tool.esa.matrix] smoke is 'tiny'; it takes a list of model names, as smoke = [[]\"smollm2-135m\"]."
     )
 
 
 def test_an_empty_matrix_is_told(project: Project) -> None:
-    add(project, 'smoke = ["tiny"]', "smoke = []")
+    project.add('smoke = ["tiny"]', "smoke = []")
     refused(project, "[[]tool.esa.matrix] is {'smoke': [[][]]} and names no baseline; *")
 
 
 def test_an_unknown_key_lists_the_valid_ones(project: Project) -> None:
-    add(project, "[tool.esa.matrix]", '[tool.esa]\ngolden_folder = "x"\n[tool.esa.matrix]')
+    project.add("[tool.esa.matrix]", '[tool.esa]\ngolden_folder = "x"\n[tool.esa.matrix]')
     refused(
         project,
-        "[[]tool.esa] has the unknown key 'golden_folder'; valid keys are allow_unjudged, corpora, device, golden_dir, "
-        "matrix, models, output_dir, reason, rounds, types.",
+        "[[]tool.esa] has the unknown key 'golden_folder'; valid keys are allow_unjudged, corpora, device, "
+        "evaluate_timeout, golden_dir, load_timeout, matrix, models, output_dir, reason, rounds, strict, types.",
     )
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "x" * 81])
 def test_a_model_name_that_could_leave_its_folder_is_refused(project: Project, name: str) -> None:
-    add(project, "[tool.esa.models.tiny]", f'[tool.esa.models."{name}"]')
+    project.add("[tool.esa.models.tiny]", f'[tool.esa.models."{name}"]')
     refused(project, "[[]tool.esa] is not valid: models.*")
 
 
 def test_a_hub_model_without_a_pinned_revision_is_refused(project: Project) -> None:
-    add(project, "[tool.esa.corpora", '[tool.esa.models.hub]\nrepo = "org/name"\nrevision = "main"\n[tool.esa.corpora')
+    project.add("[tool.esa.corpora", '[tool.esa.models.hub]\nrepo = "org/name"\nrevision = "main"\n[tool.esa.corpora')
     refused(project, "[[]tool.esa] is not valid: models.hub.hub.revision: String should match pattern *(seen: 'main').")
 
 
 def test_a_type_that_names_an_unknown_corpus_is_told(project: Project) -> None:
-    add(project, 'corpora = ["mine"]', 'corpora = ["yours"]')
+    project.add('corpora = ["mine"]', 'corpora = ["yours"]')
     refused(project, "[[]tool.esa] is not valid: *type 'smoke' names the corpus 'yours'; known are *")
 
 
 def test_a_broken_pyproject_is_told(project: Project) -> None:
-    add(project, "[tool.esa.matrix]", "[tool.esa.matrix")
+    project.add("[tool.esa.matrix]", "[tool.esa.matrix")
     assert project.run("-c", "/dev/null", "--rootdir", str(project.pytester.path)).ret == USAGE
 
 
@@ -86,9 +80,21 @@ def test_wrong_rounds_are_told(project: Project, rounds: str) -> None:
     refused(project, f"--esa-rounds is '{rounds}'; it takes a whole number from 1 on.", f"--esa-rounds={rounds}")
 
 
+@pytest.mark.parametrize("phase", ["load", "evaluate"])
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf", ""])
+def test_wrong_seconds_are_told(project: Project, phase: str, seconds: str) -> None:
+    flag = f"--esa-{phase}-timeout"
+    refused(project, f"{flag} is '{seconds}'; it takes a number of seconds above 0.", f"{flag}={seconds}")
+
+
 def test_a_wrong_ini_value_names_its_key(project: Project) -> None:
     sentence = "the ini key esa_allow_unjudged is 'perhaps'; valid values are true and false."
     refused(project, sentence, "-o", "esa_allow_unjudged=perhaps")
+
+
+def test_a_wrong_truth_names_its_variable(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESA_STRICT", "very")
+    refused(project, "the variable ESA_STRICT is 'very'; valid values are true and false.")
 
 
 def test_a_wrong_variable_is_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +105,7 @@ def test_a_wrong_variable_is_named(project: Project, monkeypatch: pytest.MonkeyP
 def test_the_command_line_beats_the_variable_beats_the_ini_key_beats_the_table(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add(project, "[tool.esa.matrix]", '[tool.esa]\ndevice = "from-table"\n[tool.esa.matrix]')
+    project.add("[tool.esa.matrix]", '[tool.esa]\ndevice = "from-table"\n[tool.esa.matrix]')
     refused(project, "[[]tool.esa] device is 'from-table'; *")
     refused(project, "the ini key esa_device is 'from-ini'; *", "-o", "esa_device=from-ini")
     monkeypatch.setenv("ESA_DEVICE", "from-variable")
@@ -131,7 +137,7 @@ def test_fixtures_and_markers_are_documented(project: Project) -> None:
 
 
 def test_ids_and_marks_come_from_the_matrix(project: Project) -> None:
-    add(project, 'smoke = ["tiny"]', 'standard = ["tiny"]\nsmoke = ["smollm2-135m", "tiny"]')
+    project.add('smoke = ["tiny"]', 'standard = ["tiny"]\nsmoke = ["smollm2-135m", "tiny"]')
     every = project.run("--collect-only", "-q")
     every.stdout.fnmatch_lines(
         [
