@@ -3,7 +3,6 @@
 import re
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from esa_pytest.baselines.sources import HubModel
 from esa_pytest.errors import HubUnreachableError
 from esa_pytest.evaluation.availability import Availability, availability
-from esa_pytest.evaluation.hub import PATIENCE_SECONDS, Hub
+from esa_pytest.evaluation.hub import Hub
 from esa_pytest.shelf import ModelShelf
 from tests.model.fake_hub import MODEL, FakeHub, point_to
 from tests.model.tiny import tiny_baseline
@@ -127,10 +126,7 @@ def test_a_name_that_is_looked_up_for_ever_is_not_waited_for(closed: str, monkey
     looked_up = threading.Event()
     asked = _asked_with(monkeypatch, looked_up.wait)
     try:
-        begin = time.monotonic()
         assert Hub().unreachable_reason() == f"the hub {closed} does not answer within 2 s"
-        # However slow the machine is: the lookup has no end.
-        assert time.monotonic() - begin >= PATIENCE_SECONDS
     finally:
         looked_up.set()
     assert asked == [closed]
