@@ -43,6 +43,12 @@ def test_error_is_that_of_a_plain_loop_over_bins(pairs: list[tuple[float, bool]]
     assert ece(pairs, num_bins=num_bins) == pytest.approx(plain_ece(pairs, num_bins), abs=1e-12)
 
 
+def test_bins_are_as_many_as_are_usual_in_print() -> None:
+    # On a border of fifteenths and inside a tenth: the gaps of two bins add up, those of one would cancel.
+    assert ece([(0.65625, False), (0.671875, True)]) == pytest.approx((0.65625 + 1 - 0.671875) / 2)
+    assert NUM_BINS == 15
+
+
 @given(predictions)
 def test_error_is_a_share(pairs: list[tuple[float, bool]]) -> None:
     assert 0 <= ece(pairs) <= 1

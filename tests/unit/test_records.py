@@ -1,11 +1,13 @@
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
 
 import numpy as np
 import pytest
 
 from esa_pytest.records import (
+    CALIBRATION_NAMES,
     Batch,
     BitStability,
+    Calibration,
     Change,
     MetricRow,
     Outcome,
@@ -77,6 +79,12 @@ def test_window_and_batch_count_what_they_score() -> None:
     )
     assert batch.num_scored == 6
     assert Window(context_begin=0, score_begin=3, score_end=5).num_scored == 2
+
+
+def test_every_number_of_the_calibration_has_its_name() -> None:
+    numbers = [field.name for field in fields(Calibration) if field.name != "entropy_by_position"]
+    assert sorted(CALIBRATION_NAMES) == sorted(numbers)
+    assert list(CALIBRATION_NAMES) == sorted(CALIBRATION_NAMES)
 
 
 def test_records_cannot_be_changed() -> None:
