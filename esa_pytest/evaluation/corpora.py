@@ -1,7 +1,8 @@
 """From a corpus' entry in the catalog to its text, fetched where it has to be."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +84,25 @@ def _dataset_rows(name: str, source: DatasetCorpus, *, hub: Hub) -> list[str]:
     return [str(text) for text in loaded.select(range(count))[source.column]]
 
 
+@contextmanager
+def _offline(datasets: Any, *, switched_off: bool) -> Iterator[None]:
+    """Let datasets use its cache alone while the block runs, or the hub too."""
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = switched_off
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
 def _loaded(datasets: Any, source: DatasetCorpus, *, hub: Hub) -> Any:
     """The split, from a folder that was saved, a folder of files, or the hub and its cache."""
     if source.path is None:
         # A data set in the cache needs no network; and a network that is not there is asked once, not per file.
-        offline = hub.unreachable_reason() is not None
-        datasets.config.HF_HUB_OFFLINE = offline
-        return datasets.load_dataset(
-            source.repo, source.config, split=source.split, revision=source.revision, data_files=source.data_files
-        )
+        with _offline(datasets, switched_off=hub.unreachable_reason() is not None):
+            return datasets.load_dataset(
+                source.repo, source.config, split=source.split, revision=source.revision, data_files=source.data_files
+            )
     if (source.path / "dataset_info.json").is_file():
         return datasets.load_from_disk(str(source.path))
     if (source.path / "dataset_dict.json").is_file():
