@@ -133,12 +133,12 @@ class BaselineSession:
 
     def forget_frames(self, item: pytest.Item) -> None:
         """Empty the frames of a failed test: pytest keeps its traceback, and with it whatever model it held."""
-        error = getattr(sys, "last_value", None)
-        if not _is_guarded(item):
-            return
-        while error is not None:
-            traceback.clear_frames(error.__traceback__)
-            error = error.__cause__ or error.__context__
+        if _is_guarded(item):
+            for error in _with_causes(getattr(sys, "last_value", None)):
+                traceback.clear_frames(error.__traceback__)
+                for frame, _ in traceback.walk_tb(error.__traceback__):
+                    # Before Python 3.13 a frame keeps the locals that were looked at, until it is asked for them anew.
+                    len(frame.f_locals)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note what became of a baseline; under xdist this runs where the reports arrive."""
@@ -204,6 +204,19 @@ class BaselineSession:
             for path in unwanted_goldens(self.settings().golden_dir, wanted)
         ]
         return advice
+
+
+def _with_causes(error: BaseException | None) -> list[BaseException]:
+    """An exception, those it came from, and those that it groups."""
+    found: list[BaseException] = []
+    ahead = [error]
+    while ahead:
+        error = ahead.pop()
+        if error is not None and not any(error is known for known in found):
+            found.append(error)
+            ahead += [error.__cause__, error.__context__]
+            ahead += error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return found
 
 
 def _is_guarded(item: pytest.Item) -> bool:

@@ -8,7 +8,9 @@ import pytest
 from esa_pytest.cli import main
 from tests.plugin.conftest import Project
 
-REMARK = "reported: 2025-08-29, CUDA, bf16, on a short paragraph repeated to fill the window: no figures of running text"
+REMARK = (
+    "reported: 2025-08-29, CUDA, bf16, on a short paragraph repeated to fill the window: no figures of running text"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -88,11 +90,11 @@ class TestList:
         date = json.loads(recorded.golden.read_text(encoding="utf-8"))["provenance"]["utc"][:10]
         assert columns(told(capsys, "list"), "tiny-smoke") == ["tiny-smoke", date, "ready", "-"]
 
-    def test_an_edited_golden_is_not_to_be_trusted(
-        self, recorded: Project, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_an_edited_golden_is_not_to_be_trusted(self, recorded: Project, capsys: pytest.CaptureFixture[str]) -> None:
         text = recorded.golden.read_text(encoding="utf-8")
-        recorded.golden.write_text(text.replace('"num_scored_tokens": 256', '"num_scored_tokens": 257'), encoding="utf-8")
+        recorded.golden.write_text(
+            text.replace('"num_scored_tokens": 256', '"num_scored_tokens": 257'), encoding="utf-8"
+        )
         assert columns(told(capsys, "list"), "tiny-smoke")[1] == "not to be trusted"
 
     def test_a_golden_of_another_device_is_named(self, project: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,9 +25,7 @@ HUB_PAIRS = {
 
 
 def test_every_pair_and_its_twin_are_collected_without_torch_or_the_hub() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", COLLECT], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", COLLECT], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     ids = {line.split("[")[1].removesuffix("]") for line in lines if line.startswith("tests/test_baselines.py::")}

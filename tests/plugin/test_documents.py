@@ -103,8 +103,10 @@ def test_a_degenerate_corpus_is_told_with_its_number(project: Project, bits_take
         ("", "The corpus 'mine' holds no text: *mine.txt has 0 bytes; give a file with text."),
         (
             "short",
-            "The corpus 'mine' is too short: its 7 tokens give no window of 32 tokens; give a longer text, or lower "
-            "context_lengths of the baseline type.",
+            (
+                "The corpus 'mine' is too short: its 7 tokens give no window of 32 tokens; give a longer text, or "
+                "lower context_lengths of the baseline type."
+            ),
         ),
     ],
     ids=["empty", "short"],
