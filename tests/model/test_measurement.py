@@ -2,21 +2,24 @@
 
 import dataclasses
 import weakref
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
 
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.baselines.sources import FolderModel
-from esa_pytest.errors import CheckpointError, ModelUnavailableError
+from esa_pytest.errors import CheckpointError, EvaluationError, ModelUnavailableError
 from esa_pytest.evaluation.checkpoints import Checkpoint
 from esa_pytest.evaluation.efficiency import forward_flops
 from esa_pytest.evaluation.loading import LoadedModel, load_model
-from esa_pytest.evaluation.scoring import score_batch
+from esa_pytest.evaluation.scoring import BatchScores, score_batch
 from esa_pytest.measurement import measure
 from esa_pytest.records import METRIC_NAMES, FloatArray, NonFinite, Record, TokenScores
 from esa_pytest.shelf import ModelShelf, Shelved
@@ -82,6 +85,75 @@ def test_every_round_is_run_and_the_scores_are_the_first_ones(baseline: Baseline
     once, thrice = _measured(baseline, shelved), _measured(baseline, shelved, rounds=3)
     assert (once.resources["rounds"], thrice.resources["rounds"]) == (1, 3)
     assert _nll(once).tobytes() == _nll(thrice).tobytes()
+
+
+def test_a_batch_that_was_too_large_is_noted_and_not_tried_again_by_the_next_round(
+    baseline: Baseline, shelved: Shelved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def short(network: PreTrainedModel, input_ids: Tensor, targets: Tensor, **options: Any) -> BatchScores:
+        sizes.append(len(input_ids))
+        if len(input_ids) == 2:
+            raise torch.OutOfMemoryError
+        return score_batch(network, input_ids, targets, **options)
+
+    monkeypatch.setattr("esa_pytest.evaluation.evaluate.score_batch", short)
+    done = measure(baseline, shelved, rounds=2, benchmark=None, provenance={}, limit=lambda _phase: nullcontext())
+    assert sizes == [2] + [1] * 8
+    (note,) = done.notes
+    assert note == (
+        "The device ran out of memory, so the batch was halved once: 1x32 instead of 2x32; all tokens were scored "
+        "again in the smaller one."
+    )
+    assert (done.batch_tokens, done.record.environment["batch_shapes"]) == (32, "1x32")
+
+
+def test_rounds_with_other_bits_are_no_measurement(
+    baseline: Baseline, shelved: Shelved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def drifting(network: PreTrainedModel, input_ids: Tensor, targets: Tensor, **options: Any) -> BatchScores:
+        calls.append(len(input_ids))
+        scores = score_batch(network, input_ids, targets, **options)
+        return dataclasses.replace(scores, nll=scores.nll + float(len(calls) > 2))
+
+    monkeypatch.setattr("esa_pytest.evaluation.evaluate.score_batch", drifting)
+    with pytest.raises(EvaluationError) as caught:
+        _measured(baseline, shelved, rounds=3)
+    assert str(caught.value) == (
+        "3 rounds of tiny-tiny in one process gave 2 bit patterns; one is expected, so look for a kernel that is not "
+        "deterministic, or set --esa-rounds 1."
+    )
+
+
+def test_the_phase_that_may_be_limited_is_the_evaluation_with_its_repeats(
+    baseline: Baseline, shelved: Shelved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    @contextmanager
+    def limit(phase: str) -> Iterator[None]:
+        events.append(f"begin {phase}")
+        yield
+        events.append("end")
+
+    def score(*arguments: Any, **options: Any) -> BatchScores:
+        events.append("score")
+        return score_batch(*arguments, **options)
+
+    monkeypatch.setattr("esa_pytest.evaluation.evaluate.score_batch", score)
+    in_two_shapes = baseline.type.model_copy(update={"other_batch_shape": True})
+    measure(
+        baseline.model_copy(update={"type": in_two_shapes}),
+        shelved,
+        rounds=1,
+        benchmark=None,
+        provenance={},
+        limit=limit,
+    )
+    assert events == ["begin evaluate", *["score"] * 6, "end"]
 
 
 def test_finite_scores_whose_perplexity_is_not_finite_are_no_measurement(baseline: Baseline, shelved: Shelved) -> None:
