@@ -4,8 +4,20 @@ from collections.abc import Mapping
 
 from esa_pytest.drift.aggregate import RELATIVE_LOSS_TOLERANCE, metric_rows
 from esa_pytest.drift.identity import identity_changes
+from esa_pytest.drift.reference import allowed_rms, reference_drift
 from esa_pytest.drift.statistics import bit_drift
-from esa_pytest.records import BitDrift, Change, MetricRow, NonFinite, Outcome, Record, Tier, Verdict
+from esa_pytest.records import (
+    BitDrift,
+    Change,
+    MetricRow,
+    NonFinite,
+    Outcome,
+    ProbeNoise,
+    Record,
+    ReferenceDrift,
+    Tier,
+    Verdict,
+)
 
 ANY_BIT = "any changed bit"
 
@@ -31,10 +43,19 @@ def judge(golden: Record, measured: Record) -> Verdict:
     rows = metric_rows(golden, measured)
     bits = bit_drift(golden.scores, measured.scores)
     if bits.num_changed == 0:
-        return _identical(environment, rows, bits)
-    if not environment and golden.bit_stability is not None and golden.bit_stability.proven:
-        return _unexplained(golden.bit_stability.fresh_processes, environment, rows, bits)
-    return _aggregate(environment, rows, bits, stable=golden.bit_stability is not None and golden.bit_stability.proven)
+        return _identical(environment, rows, bits, golden.probe_noise)
+    reference = reference_drift(golden, measured)
+    stable = golden.bit_stability is not None and golden.bit_stability.proven
+    if not environment and golden.bit_stability is not None and stable:
+        return _unexplained(golden.bit_stability.fresh_processes, environment, rows, bits, reference)
+    if reference is not None and not reference.within:
+        return _semantic(environment, rows, bits, reference)
+    return _aggregate(environment, rows, bits, reference, stable=stable)
+
+
+def needs_reference(verdict: Verdict) -> bool:
+    """Whether the float32 reference has a say: bits differ, and it is the same experiment with numbers in it."""
+    return verdict.bits is not None and verdict.bits.num_changed > 0
 
 
 def environment_changes(golden: Mapping[str, str], measured: Mapping[str, str]) -> tuple[Change, ...]:
@@ -79,20 +100,52 @@ def _short(value: str | None) -> str:
     return text if len(text) <= 24 else f"{text[:12]}…"
 
 
-def _identical(environment: tuple[Change, ...], rows: tuple[MetricRow, ...], bits: BitDrift) -> Verdict:
+def _identical(
+    environment: tuple[Change, ...], rows: tuple[MetricRow, ...], bits: BitDrift, noise: ProbeNoise | None
+) -> Verdict:
     return Verdict(
         outcome=Outcome.IDENTICAL,
         tier=Tier.EXACT,
         reason=f"{bits.num_compared} of {bits.num_compared} {bits.unit} NLLs bit-equal",
-        would_have_caught=(ANY_BIT,),
+        would_have_caught=(ANY_BIT, *_reference_sight(noise)),
         environment=environment,
         rows=rows,
         bits=bits,
     )
 
 
+def _reference_sight(noise: ProbeNoise | None) -> tuple[str, ...]:
+    """What the probe is able to see of this model, in words."""
+    return () if noise is None else (f"reference {allowed_rms(noise):.1g} nats",)
+
+
+def _semantic(
+    environment: tuple[Change, ...], rows: tuple[MetricRow, ...], bits: BitDrift, reference: ReferenceDrift
+) -> Verdict:
+    return Verdict(
+        outcome=Outcome.SEMANTIC_DRIFT,
+        tier=Tier.REFERENCE,
+        reason=(
+            f"the model computes something else: the float32 reference moved by {reference.rms:.2g} nats rms a token, "
+            f"allowed is {reference.allowed_rms:.2g}{_first_moved(reference)}"
+        ),
+        environment=environment,
+        rows=rows,
+        bits=bits,
+        reference=reference,
+    )
+
+
+def _first_moved(reference: ReferenceDrift) -> str:
+    return "" if reference.first_moved is None else f"; the first module that moved is {reference.first_moved}"
+
+
 def _unexplained(
-    processes: int, environment: tuple[Change, ...], rows: tuple[MetricRow, ...], bits: BitDrift
+    processes: int,
+    environment: tuple[Change, ...],
+    rows: tuple[MetricRow, ...],
+    bits: BitDrift,
+    reference: ReferenceDrift | None,
 ) -> Verdict:
     return Verdict(
         outcome=Outcome.UNEXPLAINED_BITS,
@@ -101,15 +154,22 @@ def _unexplained(
             f"{bits.num_changed} of {bits.num_compared} {bits.unit} NLLs have other bits, the environment is the "
             f"golden's, and {processes} fresh processes gave equal bits when it was recorded: an unrestored "
             f"perturbation, a flag that is not listed, or bad memory"
+            f"{'' if reference is None or reference.within else _first_moved(reference)}"
         ),
         environment=environment,
         rows=rows,
         bits=bits,
+        reference=reference,
     )
 
 
 def _aggregate(
-    environment: tuple[Change, ...], rows: tuple[MetricRow, ...], bits: BitDrift, *, stable: bool
+    environment: tuple[Change, ...],
+    rows: tuple[MetricRow, ...],
+    bits: BitDrift,
+    reference: ReferenceDrift | None,
+    *,
+    stable: bool,
 ) -> Verdict:
     drifted = [row for row in rows if not row.within]
     why = (
@@ -119,7 +179,8 @@ def _aggregate(
         if not stable
         else ""
     )
-    changed = f"{bits.num_changed} of {bits.num_compared} {bits.unit} NLLs have other bits {why}"
+    meaning = "" if reference is None else ", the float32 reference agrees (rounding changed, meaning did not)"
+    changed = f"{bits.num_changed} of {bits.num_compared} {bits.unit} NLLs have other bits {why}{meaning}"
     if drifted:
         worst = max(drifted, key=lambda row: abs(row.drift) / row.allowed if row.allowed else 0.0)
         return Verdict(
@@ -129,13 +190,18 @@ def _aggregate(
             environment=environment,
             rows=rows,
             bits=bits,
+            reference=reference,
         )
     return Verdict(
         outcome=Outcome.WITHIN_NOISE,
         tier=Tier.AGGREGATE,
         reason=f"{changed}, and every metric is within its tolerance",
-        would_have_caught=(f"a loss shift of {RELATIVE_LOSS_TOLERANCE:.1%} (provisional)",),
+        would_have_caught=(
+            *([] if reference is None else [f"reference {reference.allowed_rms:.1g} nats"]),
+            f"a loss shift of {RELATIVE_LOSS_TOLERANCE:.1%} (provisional)",
+        ),
         environment=environment,
         rows=rows,
         bits=bits,
+        reference=reference,
     )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from esa_pytest.records import METRIC_NAMES, Metrics
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -44,6 +44,24 @@ class CalibrationPart(_Strict):
     top_k_mass: Finite
 
 
+class ProbeNoisePart(_Strict):
+    """What harmless changes moved the reference probe by."""
+
+    distinct_bit_patterns: Annotated[int, Field(gt=0)]
+    maximum: Finite
+    rms: Finite
+    varied: tuple[str, ...] = Field(strict=False)
+
+
+class ProbePart(_Strict):
+    """The float32 reference probe; its arrays lie in the side file."""
+
+    noise: ProbeNoisePart | None
+    num_points: Annotated[int, Field(gt=0)]
+    num_tokens: Annotated[int, Field(gt=0)]
+    version: int
+
+
 class ArraysPart(_Strict):
     """The side file and its hash."""
 
@@ -67,6 +85,7 @@ class GoldenFile(_Strict):
     identity: dict[str, Any]
     metrics: MetricsPart
     calibration: CalibrationPart | None
+    probe: ProbePart | None
     strata: tuple[str, ...] = Field(strict=False)
     arrays: ArraysPart
     noise: NoisePart
@@ -83,6 +102,7 @@ JUDGED_PARTS = (
     "identity",
     "metrics",
     "calibration",
+    "probe",
     "strata",
     "noise",
     "environment",

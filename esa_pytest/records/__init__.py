@@ -8,11 +8,13 @@ from esa_pytest.records.run import (
     Consistency,
     Metrics,
     NonFinite,
+    Probe,
+    ProbeNoise,
     Record,
     Repeat,
 )
 from esa_pytest.records.scores import Batch, BlockScores, FloatArray, IntArray, TokenProbabilities, TokenScores, Window
-from esa_pytest.records.verdict import BitDrift, Change, MetricRow, Outcome, Tier, Verdict
+from esa_pytest.records.verdict import BitDrift, Change, MetricRow, Outcome, ReferenceDrift, Tier, Verdict
 
 __all__ = [
     "CALIBRATION_NAMES",
@@ -29,8 +31,11 @@ __all__ = [
     "MetricRow",
     "Metrics",
     "NonFinite",
+    "Probe",
+    "ProbeNoise",
     "Outcome",
     "Record",
+    "ReferenceDrift",
     "Repeat",
     "Tier",
     "TokenProbabilities",

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from esa_pytest.records.scores import BlockScores, TokenScores
 
 METRIC_NAMES = (
@@ -144,6 +147,42 @@ class BitStability:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What the float32 reference probe gave.
+
+    Attributes:
+        version: of the way it is computed.
+        nll: nats, float64, shape (tokens,).
+        points: the modules with a fingerprint, in the order of execution.
+        fingerprints: float32, shape (points, numbers).
+    """
+
+    version: int
+    nll: npt.NDArray[np.float64]
+    points: tuple[str, ...]
+    fingerprints: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeNoise:
+    """How much the probe moved under changes that must not matter; the largest of each.
+
+    Attributes:
+        varied: what was changed.
+        distinct_bit_patterns: how many different results came out, the unchanged one included.
+        rms: root mean square over tokens, in nats.
+        maximum: of one token, in nats.
+        fingerprints: of any number of a point's fingerprint, float32, shape (points,).
+    """
+
+    varied: tuple[str, ...]
+    distinct_bit_patterns: int
+    rms: float
+    maximum: float
+    fingerprints: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """Everything kept of one run of one baseline: a golden once accepted, a measurement before.
 
@@ -159,6 +198,8 @@ class Record:
         provenance: when, from which commit, by which command, and why.
         bit_stability: what was measured when the golden was recorded; None for a plain run.
         calibration: how the model's probabilities fared; None where the baseline does not ask.
+        probe: the float32 reference; None where it was not needed, or does not suit the model.
+        probe_noise: what was measured of its noise when the golden was recorded.
         non_finite: where the first NaN or infinity was met, if any; such a record is never a golden.
     """
 
@@ -173,4 +214,6 @@ class Record:
     provenance: Mapping[str, str | bool | None]
     bit_stability: BitStability | None = None
     calibration: Calibration | None = None
+    probe: Probe | None = None
+    probe_noise: ProbeNoise | None = None
     non_finite: NonFinite | None = None

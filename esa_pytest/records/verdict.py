@@ -10,6 +10,7 @@ class Tier(IntEnum):
     IDENTITY = 0
     FINITE = 1
     EXACT = 2
+    REFERENCE = 3
     AGGREGATE = 5
 
 
@@ -21,6 +22,7 @@ class Outcome(StrEnum):
     INPUTS_CHANGED = "inputs-changed"
     NON_FINITE = "non-finite"
     UNEXPLAINED_BITS = "unexplained-bits"
+    SEMANTIC_DRIFT = "semantic-drift"
     METRIC_DRIFT = "metric-drift"
 
     @property
@@ -95,6 +97,38 @@ class BitDrift:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferenceDrift:
+    """How the float32 reference differs, beside what the model's own noise allows; nats.
+
+    Attributes:
+        num_tokens: how many tokens the probe scores.
+        rms: root mean square over tokens.
+        maximum: the largest absolute drift of one token.
+        allowed_rms: the largest `rms` that passes.
+        allowed_maximum: the largest `maximum` that passes.
+        weak: whether the model's noise is so large that the probe sees only coarse changes.
+        first_moved: the first module whose fingerprint left its own noise; None if none did.
+        num_moved: how many modules did.
+        num_points: of how many.
+    """
+
+    num_tokens: int
+    rms: float
+    maximum: float
+    allowed_rms: float
+    allowed_maximum: float
+    weak: bool
+    first_moved: str | None
+    num_moved: int
+    num_points: int
+
+    @property
+    def within(self) -> bool:
+        """Whether the meaning is what it was, as far as the probe can see; NaN never is."""
+        return self.rms <= self.allowed_rms and self.maximum <= self.allowed_maximum
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What a check concluded, which tier decided, and what a reader needs to believe it.
 
@@ -107,6 +141,7 @@ class Verdict:
         environment: items of the environment that differ.
         rows: the table of metrics.
         bits: how the per-token values differ; None where they could not be compared.
+        reference: how the float32 reference differs; None where it was not asked, or does not suit the model.
     """
 
     outcome: Outcome
@@ -117,6 +152,7 @@ class Verdict:
     environment: tuple[Change, ...] = ()
     rows: tuple[MetricRow, ...] = field(default=())
     bits: BitDrift | None = None
+    reference: ReferenceDrift | None = None
 
     @property
     def nothing_to_accept(self) -> bool:

@@ -1,0 +1,53 @@
+"""Tier 3: does it mean the same? The float32 reference against its golden, by the model's own measured noise.
+
+The tolerance is four times the largest of what harmless changes moved the probe by when the golden was recorded, for
+the root mean square over tokens and for a single token. A drift is traced to the first module whose fingerprint left its
+own noise, in the order of execution: what comes before it computes what it computed.
+"""
+
+import numpy as np
+
+from esa_pytest.records import Probe, ProbeNoise, Record, ReferenceDrift
+
+NOISE_FACTOR = 4.0
+# A probe whose noise is above this sees no ordinary single weight any more.
+WEAK_ABOVE = 1e-4
+# Float32 rounding alone: a model may have been lucky under every change that was tried.
+_LEAST_RMS = 2.5e-7
+_LEAST_FINGERPRINT = 1e-6
+
+
+def reference_drift(golden: Record, measured: Record) -> ReferenceDrift | None:
+    """Compare two probes, None where one is missing or was computed otherwise."""
+    old, new, noise = golden.probe, measured.probe, golden.probe_noise
+    if old is None or new is None or noise is None or old.version != new.version or old.nll.shape != new.nll.shape:
+        return None
+    drift = new.nll - old.nll
+    moved = _moved_points(old, new, noise)
+    return ReferenceDrift(
+        num_tokens=int(drift.size),
+        rms=float(np.sqrt(np.mean(drift**2))),
+        maximum=float(np.abs(drift).max()),
+        allowed_rms=allowed_rms(noise),
+        allowed_maximum=NOISE_FACTOR * max(noise.maximum, _LEAST_RMS),
+        weak=noise.rms > WEAK_ABOVE,
+        first_moved=moved[0] if moved else None,
+        num_moved=len(moved),
+        num_points=len(old.points),
+    )
+
+
+def allowed_rms(noise: ProbeNoise) -> float:
+    """The largest root mean square over tokens that passes, in nats."""
+    return NOISE_FACTOR * max(noise.rms, _LEAST_RMS)
+
+
+def _moved_points(old: Probe, new: Probe, noise: ProbeNoise) -> list[str]:
+    """The modules that moved by more than their noise allows, in the order of execution."""
+    rows = {name: row for name, row in zip(new.points, new.fingerprints, strict=True)}
+    return [
+        name
+        for name, before, least in zip(old.points, old.fingerprints, noise.fingerprints, strict=True)
+        # A module that another release of transformers calls otherwise cannot be compared.
+        if name in rows and not np.abs(rows[name] - before).max() <= NOISE_FACTOR * max(float(least), _LEAST_FINGERPRINT)
+    ]
