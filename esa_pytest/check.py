@@ -12,9 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.consistency import FRESH_PROCESS
-from esa_pytest.drift.judge import environment_changes, judge, non_finite_verdict
+from esa_pytest.drift.judge import environment_changes, judge, needs_reference, non_finite_verdict
 from esa_pytest.errors import EsaError, EvaluationError, GoldenError, GoldenMissingError, UnavailableError
 from esa_pytest.evaluation.loading import dtype_of
+from esa_pytest.evaluation.probe_noise import measure_probe_noise
+from esa_pytest.evaluation.reference import probe, why_unsuited
 from esa_pytest.golden.bit_stability import measure_bit_stability
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.location import GoldenLocation
@@ -131,6 +133,10 @@ class GuardedBaseline:
         )
         golden, refusal = _read(location)
         verdict = _verdict(golden, measured)
+        if golden is not None and golden.probe is not None and verdict is not None and needs_reference(verdict):
+            measurement = self._probed(measurement)
+            measured = measurement.record
+            verdict = judge(golden, measured)
         measurement.seconds["judge"] = time.perf_counter() - begin
         if self._is_recording(verdict, golden, refusal):
             self._record(measurement, location)
@@ -154,17 +160,36 @@ class GuardedBaseline:
             return verdict is None or not verdict.nothing_to_accept
         return self._context.update_new_only and golden is None and refusal is None
 
+    def _probed(self, measurement: Measurement) -> Measurement:
+        """The measurement with its float32 reference."""
+        begin = time.perf_counter()
+        with self._context.limit("evaluate"):
+            found = probe(self._shelved().model, measurement.prepared)
+        measurement.seconds["reference"] = time.perf_counter() - begin
+        return replace(measurement, record=replace(measurement.record, probe=found))
+
     def _record(self, measurement: Measurement, location: GoldenLocation) -> None:
         begin = time.perf_counter()
         stability = measure_bit_stability(
-            self.baseline, measurement.scores, device=self.device, batch_tokens=measurement.batch_tokens
+            self.baseline, measurement.scores, device=self.device, batch_tokens=measurement.prepared.batch_tokens
         )
         measured = replace(measurement.record, bit_stability=stability)
+        if why_unsuited(self.model) is None:
+            measured = self._with_reference(measured, measurement)
         measurement.seconds["bit_stability"] = time.perf_counter() - begin
         if not self._assert_snapshot(measured, location, rewriting=True):
             raise GoldenError(f"The golden {location.json} could not be written; what was there is unchanged.")
         text = lines.recorded_lines(measured, path=self._shown(location), strata=measurement.strata)
         self._publish(RECORDED, None, measurement, None, location, text)
+
+    def _with_reference(self, measured: Record, measurement: Measurement) -> Record:
+        """A record to be kept with its float32 reference and what harmless changes do to that."""
+        begin = time.perf_counter()
+        model = self._shelved().model
+        found = measured.probe or probe(model, measurement.prepared)
+        noise = measure_probe_noise(model, measurement.prepared, found)
+        measurement.seconds["reference_noise"] = time.perf_counter() - begin
+        return replace(measured, probe=found, probe_noise=noise)
 
     def _assert_snapshot(self, measured: Record, location: GoldenLocation, *, rewriting: bool) -> bool:
         """Let syrupy compare, count and, under its update flags, write."""

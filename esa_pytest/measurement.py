@@ -43,7 +43,7 @@ class Measurement:
         notes: what a reader should know of the texts and of the run.
         strata: the metrics of each stratum; none for a run that is not finite.
         consistency: how the run repeated itself; None where the baseline does not ask, or the run is not finite.
-        batch_tokens: most tokens that went through the model at once.
+        prepared: what was scored, in the batches that fitted.
     """
 
     record: Record
@@ -52,7 +52,7 @@ class Measurement:
     notes: tuple[str, ...]
     strata: dict[str, Metrics]
     consistency: Consistency | None
-    batch_tokens: int
+    prepared: Prepared
 
 
 def measure(
@@ -111,7 +111,7 @@ def measure(
         notes=(*prepared.notes, *_halving_notes(prepared, done[0])),
         strata=stratum_metrics(done[0].scores, record.strata) if record.metrics else {},
         consistency=consistency,
-        batch_tokens=done[0].prepared.batch_tokens,
+        prepared=done[0].prepared,
     )
 
 

@@ -23,7 +23,9 @@ SESSION = pytest.StashKey["BaselineSession"]()
 FIXTURE = "esa_baseline"
 PACKAGED_SUITE = "esa_pytest.suite"
 # What a test's report carries of a verdict; everything else under `esa_outcome` is the name of an error.
-JUDGED = frozenset({"identical", "within-noise", "inputs-changed", "non-finite", "unexplained-bits", "metric-drift"})
+JUDGED = frozenset(
+    {"identical", "within-noise", "inputs-changed", "non-finite", "unexplained-bits", "semantic-drift", "metric-drift"}
+)
 RECORDED = "recorded"
 
 

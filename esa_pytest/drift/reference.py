@@ -1,8 +1,8 @@
 """Tier 3: does it mean the same? The float32 reference against its golden, by the model's own measured noise.
 
 The tolerance is four times the largest of what harmless changes moved the probe by when the golden was recorded, for
-the root mean square over tokens and for a single token. A drift is traced to the first module whose fingerprint left its
-own noise, in the order of execution: what comes before it computes what it computed.
+the root mean square over tokens and for a single token. A drift is traced to the first module, in the order of
+execution, whose fingerprint left its own noise: what comes before it computes what it computed.
 """
 
 import numpy as np
@@ -44,10 +44,11 @@ def allowed_rms(noise: ProbeNoise) -> float:
 
 def _moved_points(old: Probe, new: Probe, noise: ProbeNoise) -> list[str]:
     """The modules that moved by more than their noise allows, in the order of execution."""
-    rows = {name: row for name, row in zip(new.points, new.fingerprints, strict=True)}
+    rows = dict(zip(new.points, new.fingerprints, strict=True))
+    allowed = NOISE_FACTOR * np.maximum(noise.fingerprints, _LEAST_FINGERPRINT)
     return [
         name
-        for name, before, least in zip(old.points, old.fingerprints, noise.fingerprints, strict=True)
-        # A module that another release of transformers calls otherwise cannot be compared.
-        if name in rows and not np.abs(rows[name] - before).max() <= NOISE_FACTOR * max(float(least), _LEAST_FINGERPRINT)
+        for name, before, bound in zip(old.points, old.fingerprints, allowed, strict=True)
+        # A module that another release of transformers calls otherwise cannot be compared; a NaN has moved.
+        if name in rows and not np.abs(rows[name] - before).max() <= bound
     ]

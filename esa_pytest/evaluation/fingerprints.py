@@ -42,11 +42,8 @@ def fingerprinted_modules(network: PreTrainedModel) -> list[tuple[str, nn.Module
         chosen.append(layer)
     inside = {id(module) for _, layer in layers for module in layer.modules()}
     body = getattr(network, network.base_model_prefix)
-    chosen += [
-        child
-        for child in body.children()
-        if id(child) not in inside and child is not chosen[0] and isinstance(getattr(child, "weight", None), nn.Parameter)
-    ]
+    weighted = [child for child in body.children() if isinstance(getattr(child, "weight", None), nn.Parameter)]
+    chosen += [child for child in weighted if id(child) not in inside and child is not chosen[0]]
     return [(names[id(module)], module) for module in chosen]
 
 

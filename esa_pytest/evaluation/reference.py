@@ -5,6 +5,7 @@ it is the same on every device. Memory: one layer in float32, and a chunk of the
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def _stacked(prints: Sequence[Tensor]) -> np.ndarray[tuple[int, int], np.dtype[n
     return torch.stack([values.cpu() for values in prints]).numpy()
 
 
-def _nll(hidden: Tensor, head: torch.nn.Module, targets: Tensor) -> Tensor:
+def _nll(hidden: Tensor, head: Any, targets: Tensor) -> Tensor:
     """NLL of float32 states (tokens, hidden) through a bf16 head, a stretch of the vocabulary at a time, in float64."""
     weight, bias = head.weight, getattr(head, "bias", None)
     total = torch.full(targets.shape, -torch.inf, dtype=torch.float64, device=hidden.device)

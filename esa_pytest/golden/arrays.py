@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from esa_pytest.records import BlockScores, TokenScores
 
 # The judged part of the JSON travels in the npz as bytes too, so that a hand edit can be named field by field.
 SEALED_JSON = "judged_json"
+_PROBE = "probe_"
 _TOKEN_DTYPES: dict[str, np.dtype[Any]] = {
     "argmax": np.dtype(np.int32),
     "nll": np.dtype(np.float32),
@@ -32,11 +34,12 @@ _BLOCK_DTYPES: dict[str, np.dtype[Any]] = {
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def pack_arrays(scores: TokenScores | BlockScores, sealed_json: bytes) -> bytes:
+def pack_arrays(scores: TokenScores | BlockScores, sealed_json: bytes, probe: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """The arrays and the sealed JSON as the bytes of an .npz file."""
     buffer = io.BytesIO()
     names = _TOKEN_DTYPES if isinstance(scores, TokenScores) else _BLOCK_DTYPES
     arrays: dict[str, npt.NDArray[Any]] = {name: getattr(scores, name) for name in names}
+    arrays |= probe
     arrays[SEALED_JSON] = np.frombuffer(sealed_json, dtype=np.uint8)
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(arrays):
@@ -46,8 +49,8 @@ def pack_arrays(scores: TokenScores | BlockScores, sealed_json: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def unpack_arrays(data: bytes, *, name: str) -> tuple[TokenScores | BlockScores, bytes]:
-    """The arrays and the sealed JSON.
+def unpack_arrays(data: bytes, *, name: str) -> tuple[TokenScores | BlockScores, bytes, dict[str, npt.NDArray[Any]]]:
+    """The arrays, the sealed JSON, and the arrays of the probe, which are not yet checked.
 
     Args:
         data: the bytes of the .npz file.
@@ -62,6 +65,7 @@ def unpack_arrays(data: bytes, *, name: str) -> tuple[TokenScores | BlockScores,
     except Exception as error:  # noqa: BLE001  (zipfile, zlib and numpy raise whatever damaged bytes lead them to)
         raise GoldenError(f"The golden {name} is damaged: its arrays cannot be read ({error}).") from None
     sealed = arrays.pop(SEALED_JSON, None)
+    probe = {key: arrays.pop(key) for key in list(arrays) if key.startswith(_PROBE)}
     dtypes = _BLOCK_DTYPES if "nll_sum" in arrays else _TOKEN_DTYPES
     if sealed is None or sealed.dtype != np.uint8 or set(arrays) != set(dtypes):
         raise GoldenError(
@@ -69,7 +73,7 @@ def unpack_arrays(data: bytes, *, name: str) -> tuple[TokenScores | BlockScores,
         )
     _refuse_malformed(arrays, dtypes, values="nll_sum" if dtypes is _BLOCK_DTYPES else "nll", name=name)
     kind = BlockScores if dtypes is _BLOCK_DTYPES else TokenScores
-    return kind(**arrays), sealed.tobytes()
+    return kind(**arrays), sealed.tobytes(), probe
 
 
 def _refuse_malformed(

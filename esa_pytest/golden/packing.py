@@ -15,6 +15,7 @@ from esa_pytest.evaluation.metrics import compute_metrics
 from esa_pytest.golden import schema
 from esa_pytest.golden.arrays import pack_arrays, unpack_arrays
 from esa_pytest.golden.blocks import kept
+from esa_pytest.golden.probe_arrays import Arrays, probe_arrays, probe_part, read_probe
 from esa_pytest.records import BitStability, BlockScores, Calibration, Metrics, Record, TokenScores
 
 REMEDY = "restore it from version control, or record it anew with --snapshot-update"
@@ -39,6 +40,7 @@ def pack(record: Record, *, npz_name: str) -> bytes:
         "identity": record.identity,
         "metrics": schema.metrics_part(record.metrics),
         "calibration": None if record.calibration is None else asdict(record.calibration),
+        "probe": probe_part(record.probe, record.probe_noise),
         "strata": list(record.strata),
         "noise": {
             "distinct_bit_patterns": stability.distinct_bit_patterns,
@@ -49,7 +51,8 @@ def pack(record: Record, *, npz_name: str) -> bytes:
         "provenance": dict(record.provenance),
     }
     content["arrays"] = {"file": npz_name}
-    npz = pack_arrays(kept(record.scores), schema.canonical(_sealed_part(content)))
+    arrays = probe_arrays(record.probe, record.probe_noise)
+    npz = pack_arrays(kept(record.scores), schema.canonical(_sealed_part(content)), arrays)
     content["arrays"]["sha256"] = hashlib.sha256(npz).hexdigest()
     content["judged_sha256"] = schema.judged_sha256(content)
     text = json.dumps(content, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
@@ -70,9 +73,10 @@ def unpack(data: bytes, *, name: str) -> Record:
     try:
         parts = _parsed(text, name=name)
         content = _validated(parts, name=name)
-        scores, sealed = _sealed_arrays(content, npz, name=name)
+        scores, sealed, arrays = _sealed_arrays(content, npz, name=name)
         _refuse_edits(parts, sealed, name=name)
         _refuse_contradictions(content, scores, name=name)
+        probe, noise = read_probe(content.probe, arrays, name=name)
     except RecursionError:
         raise GoldenError(f"The golden {name} is nested too deeply to be read; {REMEDY}.") from None
     metrics = content.metrics
@@ -95,6 +99,8 @@ def unpack(data: bytes, *, name: str) -> Record:
             distinct_bit_patterns=content.noise.distinct_bit_patterns,
         ),
         calibration=None if content.calibration is None else Calibration(**content.calibration.model_dump()),
+        probe=probe,
+        probe_noise=noise,
     )
 
 
@@ -153,7 +159,9 @@ def _validated(content: dict[str, Any], *, name: str) -> schema.GoldenFile:
         raise GoldenError(f"The golden {name} is not valid in its field {field}: {first['msg']}; {REMEDY}.") from None
 
 
-def _sealed_arrays(content: schema.GoldenFile, npz: bytes, *, name: str) -> tuple[TokenScores | BlockScores, bytes]:
+def _sealed_arrays(
+    content: schema.GoldenFile, npz: bytes, *, name: str
+) -> tuple[TokenScores | BlockScores, bytes, Arrays]:
     seen = hashlib.sha256(npz).hexdigest()
     if seen != content.arrays.sha256:
         raise GoldenError(

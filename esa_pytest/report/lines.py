@@ -3,7 +3,17 @@
 from collections.abc import Mapping
 
 from esa_pytest.drift.judge import environment_changes
-from esa_pytest.records import BitDrift, Calibration, Change, MetricRow, Metrics, Outcome, Record, Verdict
+from esa_pytest.records import (
+    BitDrift,
+    Calibration,
+    Change,
+    MetricRow,
+    Metrics,
+    Outcome,
+    Record,
+    ReferenceDrift,
+    Verdict,
+)
 
 # People say loss; the code says mean_nll.
 _SPOKEN = {
@@ -42,6 +52,7 @@ def passed_lines(verdict: Verdict, measured: Record, golden: Record, strata: Map
         labelled(verdict.outcome, f"{_decided(verdict)}{verdict.reason}   {quoted(measured.metrics)}"),
         *(_environment_block(verdict.environment) if verdict.environment else []),
         *([labelled("bits", bits_line(verdict.bits))] if verdict.bits and verdict.bits.num_changed else []),
+        *reference_lines(verdict.reference),
         labelled("throughput", throughput_line(measured, golden)),
         labelled("strata", strata_line(strata)),
         f"{_INDENT}would have caught: {' · '.join(verdict.would_have_caught)}",
@@ -60,7 +71,7 @@ def failed_lines(verdict: Verdict, measured: Record, golden: Record | None, *, p
     if verdict.rows:
         lines += [*table(verdict.rows), ""]
     if verdict.bits is not None:
-        lines.append(labelled("bits", bits_line(verdict.bits)))
+        lines += [labelled("bits", bits_line(verdict.bits)), *reference_lines(verdict.reference)]
     if golden is not None:
         lines += _environment_block(verdict.environment)
         lines.append(labelled("golden", f"{path} of {golden.provenance.get('utc')}"))
@@ -79,8 +90,23 @@ def recorded_lines(measured: Record, *, path: str, strata: Mapping[str, Metrics]
     return [
         labelled("recorded", f"{path}   {quoted(measured.metrics)}"),
         labelled("bits", bits),
+        *noise_lines(measured),
         labelled("throughput", throughput_line(measured, None)),
         labelled("strata", strata_line(strata)),
+    ]
+
+
+def noise_lines(measured: Record) -> list[str]:
+    """What harmless changes do to the float32 reference of this model."""
+    noise = measured.probe_noise
+    if noise is None:
+        return [labelled("reference", "none: it does not suit this model, so its meaning is judged by metrics alone")]
+    return [
+        labelled(
+            "reference",
+            f"float32 noise rms {noise.rms:.1e}, max {noise.maximum:.1e} nats over {noise.distinct_bit_patterns} bit "
+            f"patterns ({', '.join(noise.varied)})",
+        )
     ]
 
 
@@ -131,6 +157,28 @@ def bits_line(bits: BitDrift) -> str:
         f"{bits.num_changed} of {bits.num_compared} {bits.unit}s changed · mean {bits.mean:+.2e} · "
         f"rms {bits.rms:.2e} · max {bits.maximum:.2e} nats{first}{flips}"
     )
+
+
+def reference_lines(reference: ReferenceDrift | None) -> list[str]:
+    """How the float32 reference differs, and which module moved first."""
+    if reference is None:
+        return []
+    lines = [
+        labelled(
+            "reference",
+            f"rms {reference.rms:.1e} (allowed {reference.allowed_rms:.1e}) · max {reference.maximum:.1e} (allowed "
+            f"{reference.allowed_maximum:.1e}) nats over {reference.num_tokens} tokens in float32",
+        )
+    ]
+    if reference.first_moved is not None:
+        lines.append(
+            labelled(
+                "first moved", f"{reference.first_moved}; {reference.num_moved} of {reference.num_points} modules moved"
+            )
+        )
+    if reference.weak:
+        lines.append(labelled("", "weak probe: this model's own float32 noise hides ordinary single weights"))
+    return lines
 
 
 def calibration_lines(calibration: Calibration | None) -> list[str]:

@@ -1,0 +1,102 @@
+"""The reference probe as arrays of a golden's side file, and back."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esa_pytest.errors import GoldenError
+from esa_pytest.golden.schema import ProbePart
+from esa_pytest.records import Probe, ProbeNoise
+
+Arrays = dict[str, npt.NDArray[Any]]
+_NLL, _POINTS, _PRINTS, _NOISE = "probe_nll", "probe_points", "probe_fingerprints", "probe_noise"
+NAMES = frozenset({_NLL, _POINTS, _PRINTS, _NOISE})
+_DTYPES: dict[str, tuple[np.dtype[Any], int]] = {
+    _NLL: (np.dtype(np.float64), 1),
+    _POINTS: (np.dtype(np.uint8), 1),
+    _PRINTS: (np.dtype(np.float32), 2),
+    _NOISE: (np.dtype(np.float32), 1),
+}
+
+
+def probe_part(probe: Probe | None, noise: ProbeNoise | None) -> dict[str, Any] | None:
+    """What the JSON says of the probe."""
+    if probe is None:
+        return None
+    return {
+        "noise": None
+        if noise is None
+        else {
+            "distinct_bit_patterns": noise.distinct_bit_patterns,
+            "maximum": noise.maximum,
+            "rms": noise.rms,
+            "varied": list(noise.varied),
+        },
+        "num_points": len(probe.points),
+        "num_tokens": int(probe.nll.size),
+        "version": probe.version,
+    }
+
+
+def probe_arrays(probe: Probe | None, noise: ProbeNoise | None) -> Arrays:
+    """What the side file holds of the probe."""
+    if probe is None:
+        return {}
+    arrays: Arrays = {
+        _NLL: probe.nll,
+        _POINTS: np.frombuffer("\n".join(probe.points).encode(), dtype=np.uint8),
+        _PRINTS: probe.fingerprints,
+    }
+    return arrays if noise is None else arrays | {_NOISE: noise.fingerprints}
+
+
+def read_probe(part: ProbePart | None, arrays: Arrays, *, name: str) -> tuple[Probe | None, ProbeNoise | None]:
+    """The probe of a golden.
+
+    Args:
+        part: what its JSON says.
+        arrays: those of its side file whose names begin with `probe_`.
+        name: what the golden is called in a message.
+
+    Raises:
+        GoldenError: an array is missing, too many, of another kind or size, or not finite.
+    """
+    expected = set() if part is None else NAMES - (set() if part.noise is not None else {_NOISE})
+    if set(arrays) != expected:
+        raise GoldenError(
+            f"The golden {name} is damaged: of its probe it holds the arrays {sorted(arrays)}, "
+            f"expected are {sorted(expected)}."
+        )
+    if part is None:
+        return None, None
+    _refuse_malformed(part, arrays, name=name)
+    try:
+        points = tuple(arrays[_POINTS].tobytes().decode().split("\n"))
+    except UnicodeDecodeError:
+        points = ()
+    if len(points) != part.num_points:
+        raise GoldenError(f"The golden {name} is damaged: its array {_POINTS} does not name {part.num_points} modules.")
+    probe = Probe(version=part.version, nll=arrays[_NLL], points=points, fingerprints=arrays[_PRINTS])
+    if part.noise is None:
+        return probe, None
+    return probe, ProbeNoise(
+        varied=part.noise.varied,
+        distinct_bit_patterns=part.noise.distinct_bit_patterns,
+        rms=part.noise.rms,
+        maximum=part.noise.maximum,
+        fingerprints=arrays[_NOISE],
+    )
+
+
+def _refuse_malformed(part: ProbePart, arrays: Arrays, *, name: str) -> None:
+    lengths = {_NLL: part.num_tokens, _PRINTS: part.num_points, _NOISE: part.num_points}
+    for key, array in arrays.items():
+        dtype, dimensions = _DTYPES[key]
+        if array.dtype != dtype or array.ndim != dimensions or len(array) != lengths.get(key, len(array)):
+            raise GoldenError(
+                f"The golden {name} is damaged: its array {key} is {array.dtype}{list(array.shape)}, which does not "
+                f"fit a probe of {part.num_tokens} tokens and {part.num_points} modules."
+            )
+        if key != _POINTS and not np.isfinite(array).all():
+            raise GoldenError(f"The golden {name} is damaged: its array {key} is not finite.")
