@@ -17,6 +17,8 @@ from esa_pytest.options import OPTIONS, Given, given
 DEFAULT_MATRIX = {"smoke": ["smollm2-135m"]}
 _TABLES = ("corpora", "matrix", "models", "types")
 _DEVICE = re.compile(r"^(auto|cpu|cuda(:\d+)?)$")
+# A year; timers know no more than some number of seconds.
+_MOST_SECONDS = 366 * 86_400.0
 _TRUTH = {
     "1": True,
     "true": True,
@@ -152,7 +154,7 @@ def _seconds(choice: Given) -> float | None:
         seconds = math.nan if isinstance(choice.value, bool) else float(choice.value)
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
-    if not 0 < seconds < math.inf:
+    if not 0 < seconds <= _MOST_SECONDS:
         raise SettingError(f"{choice.origin} is {choice.value!r}; it takes a number of seconds above 0.")
     return seconds
 

@@ -42,11 +42,11 @@ def judge(golden: Record, measured: Record) -> Verdict:
         return non_finite_verdict(measured)
     rows = metric_rows(golden, measured)
     bits = bit_drift(golden.scores, measured.scores)
-    if bits.num_changed == 0:
+    if bits.num_changed == 0 and all(row.golden == row.measured or row.within for row in rows):
         return _identical(environment, rows, bits, golden.probe_noise)
     reference = reference_drift(golden, measured)
     stable = golden.bit_stability is not None and golden.bit_stability.proven
-    if not environment and golden.bit_stability is not None and stable:
+    if bits.num_changed and not environment and golden.bit_stability is not None and stable:
         return _unexplained(golden.bit_stability.fresh_processes, environment, rows, bits, reference)
     if reference is not None and not reference.within:
         return _semantic(environment, rows, bits, reference)
@@ -163,6 +163,23 @@ def _unexplained(
     )
 
 
+def _changed_bits(
+    environment: tuple[Change, ...], bits: BitDrift, reference: ReferenceDrift | None, *, stable: bool
+) -> str:
+    """Which bits changed, why that is no failure of its own, and what the reference says, as a clause."""
+    if bits.num_changed == 0:
+        return f"{bits.num_compared} of {bits.num_compared} {bits.unit} NLLs bit-equal"
+    why = (
+        f" in an environment that differs in {len(environment)} {'item' if len(environment) == 1 else 'items'}"
+        if environment
+        else ""
+        if stable
+        else " and the golden's bit-stability was not proven"
+    )
+    meaning = "" if reference is None else ", the float32 reference agrees (rounding changed, meaning did not)"
+    return f"{bits.num_changed} of {bits.num_compared} {bits.unit} NLLs have other bits{why}{meaning}"
+
+
 def _aggregate(
     environment: tuple[Change, ...],
     rows: tuple[MetricRow, ...],
@@ -172,15 +189,7 @@ def _aggregate(
     stable: bool,
 ) -> Verdict:
     drifted = [row for row in rows if not row.within]
-    why = (
-        f"in an environment that differs in {len(environment)} {'item' if len(environment) == 1 else 'items'}"
-        if environment
-        else "and the golden's bit-stability was not proven"
-        if not stable
-        else ""
-    )
-    meaning = "" if reference is None else ", the float32 reference agrees (rounding changed, meaning did not)"
-    changed = f"{bits.num_changed} of {bits.num_compared} {bits.unit} NLLs have other bits {why}{meaning}"
+    changed = _changed_bits(environment, bits, reference, stable=stable)
     if drifted:
         worst = max(drifted, key=lambda row: abs(row.drift) / row.allowed if row.allowed else 0.0)
         return Verdict(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from esa_pytest.golden.blocks import block_sums
+from esa_pytest.golden.blocks import as_blocks
 from esa_pytest.records import BitDrift, BlockScores, TokenScores
 
 
@@ -14,16 +14,12 @@ def bit_drift(golden: TokenScores | BlockScores, measured: TokenScores | BlockSc
     """
     if isinstance(golden, TokenScores) and isinstance(measured, TokenScores):
         return _of_tokens(golden, measured)
-    return _of_blocks(_blocks(golden), _blocks(measured))
+    return _of_blocks(as_blocks(golden), as_blocks(measured))
 
 
 def num_tokens(scores: TokenScores | BlockScores) -> int:
     """How many tokens were scored."""
     return int(scores.nll.size) if isinstance(scores, TokenScores) else int(scores.num_tokens.sum())
-
-
-def _blocks(scores: TokenScores | BlockScores) -> BlockScores:
-    return block_sums(scores) if isinstance(scores, TokenScores) else scores
 
 
 def _of_tokens(golden: TokenScores, measured: TokenScores) -> BitDrift:

@@ -62,7 +62,10 @@ def _unpack(tar: tarfile.TarFile, members: str, folder: Path) -> None:
             content = tar.extractfile(member)
             assert content is not None  # noqa: S101  (it is a file)
             # The bare name alone: no path of the archive decides where anything is written.
-            (folder / Path(inner).name).write_bytes(content.read())
+            target = folder / Path(inner).name
+            if target.exists():
+                raise CorpusError(f"The archive holds two texts of the name {target.name}; narrow its members.")
+            target.write_bytes(content.read())
 
 
 def _download(name: str, source: SdistCorpus, archive: Path) -> None:

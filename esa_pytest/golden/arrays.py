@@ -72,6 +72,10 @@ def unpack_arrays(data: bytes, *, name: str) -> tuple[TokenScores | BlockScores,
             f"The golden {name} is damaged: it holds the arrays {sorted(arrays)}, expected are {sorted(dtypes)}."
         )
     _refuse_malformed(arrays, dtypes, values="nll_sum" if dtypes is _BLOCK_DTYPES else "nll", name=name)
+    if dtypes is _BLOCK_DTYPES:
+        tokens, correct = arrays["num_tokens"], arrays["num_correct"]
+        if (tokens < 1).any() or (correct < 0).any() or (correct > tokens).any():
+            raise GoldenError(f"The golden {name} is damaged: the counts of its blocks contradict each other.")
     kind = BlockScores if dtypes is _BLOCK_DTYPES else TokenScores
     return kind(**arrays), sealed.tobytes(), probe
 

@@ -18,6 +18,11 @@ def kept(scores: TokenScores | BlockScores) -> TokenScores | BlockScores:
     return block_sums(scores)
 
 
+def as_blocks(scores: TokenScores | BlockScores) -> BlockScores:
+    """The blocks of a run, whatever was kept of it."""
+    return block_sums(scores) if isinstance(scores, TokenScores) else scores
+
+
 def block_sums(scores: TokenScores) -> BlockScores:
     """The blocks of a run: `BLOCK_TOKENS` tokens of one window each, fewer at its end.
 
