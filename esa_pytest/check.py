@@ -1,9 +1,10 @@
 """One baseline's check from end to end: measure, judge, report. What the `esa_baseline` fixture hands out."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -12,16 +13,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.consistency import FRESH_PROCESS
+from esa_pytest.drift.elsewhere import judge_elsewhere
 from esa_pytest.drift.judge import environment_changes, judge, needs_reference, non_finite_verdict
-from esa_pytest.errors import EsaError, EvaluationError, GoldenError, GoldenMissingError, UnavailableError
+from esa_pytest.errors import EsaError, EsaWarning, EvaluationError, GoldenError, GoldenMissingError, UnavailableError
 from esa_pytest.evaluation.loading import dtype_of
-from esa_pytest.evaluation.probe_noise import measure_probe_noise
-from esa_pytest.evaluation.reference import probe, why_unsuited
-from esa_pytest.golden.bit_stability import measure_bit_stability
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.provenance import provenance
 from esa_pytest.measurement import Benchmark, Limit, Measurement, measure
+from esa_pytest.probing import completed, probed
 from esa_pytest.publishing import run_lines, write_documents
 from esa_pytest.records import Outcome, Record, Verdict
 from esa_pytest.report import lines
@@ -144,11 +144,25 @@ class GuardedBaseline:
         if refusal is not None:
             raise refusal
         if verdict is None:
-            raise self._missing(location)
+            return self._check_elsewhere(measurement, location)
         if verdict.outcome is not Outcome.NON_FINITE:
             self._assert_snapshot(measured, location, rewriting=self._context.update)
         if verdict.outcome is Outcome.IDENTICAL:
             _refuse_broken_promise(self.id, measurement, golden)
+        self._report(verdict, measurement, golden, location)
+        return verdict
+
+    def _check_elsewhere(self, measurement: Measurement, location: GoldenLocation) -> Verdict:
+        """Without a golden for this device: what one of another device says of the meaning."""
+        golden = next((found for found in map(_trusted, location.elsewhere()) if found and found.probe), None)
+        if golden is None:
+            raise self._missing(location)
+        measurement = self._probed(measurement)
+        verdict = judge_elsewhere(golden, measurement.record)
+        if verdict is None:
+            raise self._missing(location)
+        if verdict.reference is not None and not verdict.reference.within and verdict.outcome.passed:
+            warnings.warn(f"{self.id}: {verdict.reason}", EsaWarning, stacklevel=2)
         self._report(verdict, measurement, golden, location)
         return verdict
 
@@ -161,35 +175,15 @@ class GuardedBaseline:
         return self._context.update_new_only and golden is None and refusal is None
 
     def _probed(self, measurement: Measurement) -> Measurement:
-        """The measurement with its float32 reference."""
-        begin = time.perf_counter()
         with self._context.limit("evaluate"):
-            found = probe(self._shelved().model, measurement.prepared)
-        measurement.seconds["reference"] = time.perf_counter() - begin
-        return replace(measurement, record=replace(measurement.record, probe=found))
+            return probed(measurement, self._shelved().model)
 
     def _record(self, measurement: Measurement, location: GoldenLocation) -> None:
-        begin = time.perf_counter()
-        stability = measure_bit_stability(
-            self.baseline, measurement.scores, device=self.device, batch_tokens=measurement.prepared.batch_tokens
-        )
-        measured = replace(measurement.record, bit_stability=stability)
-        if why_unsuited(self.model) is None:
-            measured = self._with_reference(measured, measurement)
-        measurement.seconds["bit_stability"] = time.perf_counter() - begin
+        measured = completed(measurement, self.baseline, self._shelved().model)
         if not self._assert_snapshot(measured, location, rewriting=True):
             raise GoldenError(f"The golden {location.json} could not be written; what was there is unchanged.")
         text = lines.recorded_lines(measured, path=self._shown(location), strata=measurement.strata)
         self._publish(RECORDED, None, measurement, None, location, text)
-
-    def _with_reference(self, measured: Record, measurement: Measurement) -> Record:
-        """A record to be kept with its float32 reference and what harmless changes do to that."""
-        begin = time.perf_counter()
-        model = self._shelved().model
-        found = measured.probe or probe(model, measurement.prepared)
-        noise = measure_probe_noise(model, measurement.prepared, found)
-        measurement.seconds["reference_noise"] = time.perf_counter() - begin
-        return replace(measured, probe=found, probe_noise=noise)
 
     def _assert_snapshot(self, measured: Record, location: GoldenLocation, *, rewriting: bool) -> bool:
         """Let syrupy compare, count and, under its update flags, write."""
@@ -200,6 +194,10 @@ class GuardedBaseline:
         self, verdict: Verdict, measurement: Measurement, golden: Record | None, location: GoldenLocation
     ) -> None:
         measured = measurement.record
+        if verdict.outcome is Outcome.REFERENCE_ONLY:
+            text = lines.reference_only_lines(verdict, measured, measurement.strata, command=self._context.command)
+            self._publish(verdict.outcome, verdict, measurement, golden, location, text)
+            return
         if verdict.outcome.passed and golden is not None:
             text = lines.passed_lines(verdict, measured, golden, measurement.strata)
             self._publish(verdict.outcome, verdict, measurement, golden, location, text)
@@ -284,6 +282,10 @@ def _refuse_broken_promise(name: str, measurement: Measurement, golden: Record |
                 f"its golden was recorded in this environment; look for bad memory, or for a kernel that is not "
                 f"deterministic."
             )
+
+
+def _trusted(location: GoldenLocation) -> Record | None:
+    return _read(location)[0]
 
 
 def _verdict(golden: Record | None, measured: Record) -> Verdict | None:

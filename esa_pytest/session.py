@@ -24,7 +24,16 @@ FIXTURE = "esa_baseline"
 PACKAGED_SUITE = "esa_pytest.suite"
 # What a test's report carries of a verdict; everything else under `esa_outcome` is the name of an error.
 JUDGED = frozenset(
-    {"identical", "within-noise", "inputs-changed", "non-finite", "unexplained-bits", "semantic-drift", "metric-drift"}
+    {
+        "identical",
+        "within-noise",
+        "inputs-changed",
+        "non-finite",
+        "unexplained-bits",
+        "semantic-drift",
+        "reference-only",
+        "metric-drift",
+    }
 )
 RECORDED = "recorded"
 

@@ -10,7 +10,7 @@ from esa_pytest.golden.schema import Missing, differing_leaves
 from esa_pytest.records import BlockScores, Change, Record, TokenScores
 
 # A changed text changes the tokens as well: what is nearer to the cause is named first.
-_CAUSES_FIRST = ("baseline", "model", "checkpoint", "tokenizer", "corpus", "windows", "tokens", "metrics")
+_CAUSES_FIRST = ("baseline", "model", "checkpoint", "tokenizer", "corpus", "windows", "tokens", "probe", "metrics")
 
 
 def identity_changes(golden: Record, measured: Record) -> tuple[Change, ...]:
@@ -24,6 +24,18 @@ def identity_changes(golden: Record, measured: Record) -> tuple[Change, ...]:
     if not changes and not _same_targets(golden.scores, measured.scores):
         changes.append(Change(name="tokens.target", golden="the golden's arrays", measured="other targets"))
     return tuple(changes)
+
+
+def probe_identity_changes(golden: Record, measured: Record) -> tuple[Change, ...]:
+    """The items in which two records differ that the reference probe depends on.
+
+    Another device may score more windows of the same text; the probe scores the same tokens of it.
+    """
+    return tuple(
+        change
+        for change in identity_changes(golden, measured)
+        if change.name.split(".")[0] not in ("windows", "tokens", "metrics")
+    )
 
 
 def _same_targets(golden: TokenScores | BlockScores, measured: TokenScores | BlockScores) -> bool:

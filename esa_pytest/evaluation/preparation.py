@@ -23,6 +23,8 @@ from esa_pytest.evaluation.tokenization import TokenStream, refuse_mismatch, tok
 from esa_pytest.records import Window
 
 _DEGENERACY_TOKENS = 200_000
+# The last of them is only predicted.
+PROBE_TOKENS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,14 @@ def prepare(
         strata=strata,
         corpora_sha256={corpus.name: corpus.sha256 for corpus in corpora},
         notes=tuple(notes),
+        probe_ids=_probe_ids(by_name[kind.corpora[0]], lengths[0], kind),
     )
+
+
+def _probe_ids(stream: TokenStream, context_length: int, kind: BaselineType) -> npt.NDArray[np.int64]:
+    """The beginning of the favourite window of the first seed, at the first context length."""
+    (window,) = select_windows(_windows(stream, context_length, kind.stride), count=1, seed=kind.seeds[0])
+    return _input_ids(stream, window)[: PROBE_TOKENS + 1]
 
 
 def _reachable(kind: BaselineType, limits: ModelLimits) -> tuple[list[int], list[str]]:

@@ -55,6 +55,8 @@ class Prepared:
         strata: names that the batches' strata index.
         corpora_sha256: by corpus name.
         notes: what a reader should know of the texts, a sentence each.
+        probe_ids: what the reference probe scores: the beginning of the window that the first seed likes best, which
+            does not depend on how many windows a device scores; int64, shape (tokens,).
     """
 
     segments: tuple[Segment, ...]
@@ -63,6 +65,7 @@ class Prepared:
     strata: tuple[str, ...]
     corpora_sha256: dict[str, str]
     notes: tuple[str, ...]
+    probe_ids: npt.NDArray[np.int64]
 
     @property
     def batches(self) -> tuple[Batch, ...]:
@@ -107,6 +110,10 @@ class Prepared:
             f"{segment.corpus}/{segment.context_length}/{segment.seed}": _windows_sha256(segment.windows)
             for segment in self.segments
         }
+
+    def probe_sha256(self) -> str:
+        """sha256 over the tokens of the reference probe, as little-endian integers."""
+        return hashlib.sha256(self.probe_ids.astype("<i8").tobytes()).hexdigest()
 
     def tokens_sha256(self) -> str:
         """sha256 over every input and target id, in order, as little-endian integers."""

@@ -20,7 +20,6 @@ from esa_pytest.records import Probe
 
 # Raised whenever the same weights could give other values.
 PROBE_VERSION = 1
-PROBE_TOKENS = 512
 VOCABULARY_CHUNK = 8192
 # Routers of experts flip on ties, which is no drift and moves a token by nats.
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -39,11 +38,6 @@ def why_unsuited(network: PreTrainedModel) -> str | None:
     return None
 
 
-def probe_input(prepared: Prepared) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The tokens that the probe scores: the beginning of the first window, shape (tokens,)."""
-    return prepared.rectangles[0].input_ids[0, : PROBE_TOKENS + 1]
-
-
 def probe(model: LoadedModel, prepared: Prepared, *, attention: str = REFERENCE_ATTENTION) -> Probe:
     """Score the probe's tokens in float32, with a fingerprint of every module.
 
@@ -52,7 +46,7 @@ def probe(model: LoadedModel, prepared: Prepared, *, attention: str = REFERENCE_
         prepared: of a baseline.
         attention: the implementation, another one to measure the noise of the choice.
     """
-    tokens = torch.from_numpy(probe_input(prepared)).to(model.device)
+    tokens = torch.from_numpy(prepared.probe_ids).to(model.device)
     network = model.network
     with torch.inference_mode(), in_float32(network, attention=attention), fingerprinted(network) as prints:
         body = getattr(network, network.base_model_prefix)

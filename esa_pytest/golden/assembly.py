@@ -74,6 +74,7 @@ def _identity(baseline: Baseline, checkpoint: Checkpoint, model: LoadedModel, do
             "sha256": prepared.windows_identity(),
         },
         "tokens": {"sha256": prepared.tokens_sha256()},
+        "probe": {"sha256": prepared.probe_sha256()},
         "metrics": [*METRIC_NAMES, *(CALIBRATION_NAMES if baseline.type.calibration else ())],
     }
 

@@ -1,6 +1,6 @@
 """Where a golden lies: one pair of files a baseline, device class and dtype."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -34,6 +34,11 @@ class GoldenLocation:
         """The device classes for which this baseline has a golden, this one aside."""
         names = sorted(path.stem for path in self.json.parent.glob(f"[!.]*-{self.dtype}.json"))
         return tuple(name.removesuffix(f"-{self.dtype}") for name in names if name != self.json.stem)
+
+    def elsewhere(self) -> tuple["GoldenLocation", ...]:
+        """The places of this baseline's goldens for other devices, the CPU's first."""
+        devices = sorted(self.other_devices(), key=lambda device: (device != "cpu", device))
+        return tuple(replace(self, device=device) for device in devices)
 
 
 def unwanted_goldens(root: Path, wanted_folders: set[str]) -> tuple[Path, ...]:

@@ -15,7 +15,7 @@ class Tier(IntEnum):
 
 
 class Outcome(StrEnum):
-    """What a check concluded. Only `IDENTICAL` and `WITHIN_NOISE` pass."""
+    """What a check concluded. `IDENTICAL`, `WITHIN_NOISE` and `REFERENCE_ONLY` pass."""
 
     IDENTICAL = "identical"
     WITHIN_NOISE = "within-noise"
@@ -23,12 +23,13 @@ class Outcome(StrEnum):
     NON_FINITE = "non-finite"
     UNEXPLAINED_BITS = "unexplained-bits"
     SEMANTIC_DRIFT = "semantic-drift"
+    REFERENCE_ONLY = "reference-only"
     METRIC_DRIFT = "metric-drift"
 
     @property
     def passed(self) -> bool:
         """Whether a test with this outcome passes."""
-        return self in (Outcome.IDENTICAL, Outcome.WITHIN_NOISE)
+        return self in (Outcome.IDENTICAL, Outcome.WITHIN_NOISE, Outcome.REFERENCE_ONLY)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,21 @@ def passed_lines(verdict: Verdict, measured: Record, golden: Record, strata: Map
     ]
 
 
+def reference_only_lines(
+    verdict: Verdict, measured: Record, strata: Mapping[str, Metrics], *, command: str
+) -> list[str]:
+    """What is shown of a baseline that only another device has a golden of."""
+    assert measured.metrics is not None  # noqa: S101  (a pass is finite)
+    return [
+        labelled(verdict.outcome, f"{_decided(verdict)}{verdict.reason}   {quoted(measured.metrics)}"),
+        *reference_lines(verdict.reference),
+        labelled("throughput", throughput_line(measured, None)),
+        labelled("strata", strata_line(strata)),
+        f"{_INDENT}would have caught: {' · '.join(verdict.would_have_caught)}",
+        f"{_INDENT}to judge all tiers here, record a golden: {command} --snapshot-update",
+    ]
+
+
 def failed_lines(verdict: Verdict, measured: Record, golden: Record | None, *, path: str, command: str) -> list[str]:
     """What is shown of a baseline that failed: the cause, the table, the environment, the remedy."""
     lines = [

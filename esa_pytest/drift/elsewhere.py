@@ -1,0 +1,45 @@
+"""A golden of another device: its bits say nothing here, its float32 reference does."""
+
+from esa_pytest.drift.identity import probe_identity_changes
+from esa_pytest.drift.judge import describe_change, environment_changes, non_finite_verdict
+from esa_pytest.drift.reference import reference_drift
+from esa_pytest.records import Outcome, Record, Tier, Verdict
+
+# Pairs of device classes between which a measurement has shown that the probe agrees within its tolerance.
+PROVEN_PAIRS: frozenset[frozenset[str]] = frozenset()
+
+
+def judge_elsewhere(golden: Record, measured: Record) -> Verdict | None:
+    """Compare this run with another device's accepted one by tiers 0, 1 and 3; None without a probe on both sides.
+
+    Between devices whose agreement nobody has measured, a drift of the reference is told and does not fail.
+    """
+    if changes := probe_identity_changes(golden, measured):
+        return Verdict(
+            outcome=Outcome.INPUTS_CHANGED,
+            tier=Tier.IDENTITY,
+            reason=f"{describe_change(changes[0])}; it is not the same experiment as on {golden.device}",
+            changes=changes,
+        )
+    if measured.non_finite is not None or measured.metrics is None:
+        return non_finite_verdict(measured)
+    reference = reference_drift(golden, measured)
+    if reference is None:
+        return None
+    proven = frozenset({golden.device, measured.device}) in PROVEN_PAIRS
+    agrees = "agrees with" if reference.within else "differs from"
+    outcome = Outcome.SEMANTIC_DRIFT if proven and not reference.within else Outcome.REFERENCE_ONLY
+    doubt = (
+        "" if proven else f"; unproven between {golden.device} and {measured.device}, so this is told and not judged"
+    )
+    return Verdict(
+        outcome=outcome,
+        tier=Tier.REFERENCE,
+        reason=(
+            f"there is no golden for {measured.device}, and the float32 reference {agrees} that of {golden.device}: "
+            f"{reference.rms:.2g} nats rms a token, allowed are {reference.allowed_rms:.2g}{doubt}"
+        ),
+        would_have_caught=(f"reference {reference.allowed_rms:.1g} nats",),
+        environment=environment_changes(golden.environment, measured.environment),
+        reference=reference,
+    )
