@@ -1,4 +1,4 @@
-"""What a measurement is completed by where it is needed: the float32 reference, and what a golden knows of its noise."""
+"""What completes a measurement where it is needed: the float32 reference, and what a golden knows of its noise."""
 
 import time
 from dataclasses import replace
