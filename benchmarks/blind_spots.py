@@ -3,9 +3,9 @@
     python benchmarks/blind_spots.py --weights 200 --json blind.json
 
 The golden is the committed one, declared to be of another environment, so that tier 2 cannot decide. For each fault:
-which tier found it, the float32 reference over its tolerance, the first module that moved, and what a gate of 1 % or 5 %
-on the loss would have said. Then as many ordinary weights as asked, one at a time, drawn evenly over all matrices, each
-set to zero.
+which tier found it, the float32 reference over its tolerance, the first module that moved, and what a gate of 1 % or
+5 % on the loss would have said. Then as many ordinary weights as asked, one at a time, drawn evenly over all matrices,
+each set to zero.
 """
 
 import argparse
