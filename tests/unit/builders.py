@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from esa_pytest.evaluation.metrics import compute_metrics
 from esa_pytest.golden import schema
 from esa_pytest.golden.packing import join_pair, pack, split_pair
-from esa_pytest.records import METRIC_NAMES, BitStability, Calibration, NonFinite, Record, TokenScores
+from esa_pytest.records import (
+    CALIBRATION_NAMES,
+    METRIC_NAMES,
+    BitStability,
+    Calibration,
+    NonFinite,
+    Record,
+    TokenScores,
+)
+from tests.unit.probe_builders import probe_content, probe_pairs
 
 NAME = "goldens/tiny__smoke/cpu-float32.json"
 NPZ_NAME = "cpu-float32.npz"
@@ -205,7 +214,7 @@ def npz_of(members: Mapping[str, npt.NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def content_of(record: Record) -> tuple[str, list[tuple[str, str, tuple[int, ...], bytes]]]:
+def content_of(record: Record) -> tuple[str, list[tuple[str, str, tuple[int, ...], bytes]], list[Any]]:
     """Everything a record holds, comparable: floats by their repr, 1 apart from 1.0 and True, arrays by their bytes."""
     plain = [
         record.baseline,
@@ -223,7 +232,7 @@ def content_of(record: Record) -> tuple[str, list[tuple[str, str, tuple[int, ...
     arrays = [
         (name, str(array.dtype), array.shape, array.tobytes()) for name, array in sorted(vars(record.scores).items())
     ]
-    return json.dumps(plain, sort_keys=True), arrays
+    return json.dumps(plain, sort_keys=True), arrays, probe_content(record)
 
 
 characters = st.characters(exclude_categories=["Cs"])
@@ -268,10 +277,7 @@ def score_arrays(draw: st.DrawFn, *, max_tokens: int = 6) -> TokenScores:
 
 calibrations = st.builds(
     Calibration,
-    ece=finite_floats,
-    brier=finite_floats,
-    mean_entropy=finite_floats,
-    top_k_mass=finite_floats,
+    **dict.fromkeys(CALIBRATION_NAMES, finite_floats),
     entropy_by_position=st.dictionaries(keys, finite_floats, max_size=3),
 )
 
@@ -279,7 +285,7 @@ calibrations = st.builds(
 @st.composite
 def records(draw: st.DrawFn) -> Record:
     """Any finite record whose bit-stability was measured."""
-    scores = draw(score_arrays())
+    scores, (probe, noise) = draw(score_arrays()), draw(probe_pairs())
     return Record(
         baseline=draw(texts),
         device=draw(texts),
@@ -294,4 +300,6 @@ def records(draw: st.DrawFn) -> Record:
             fresh_processes=draw(st.integers(0, 9)), distinct_bit_patterns=draw(st.integers(1, 9))
         ),
         calibration=draw(st.none() | calibrations),
+        probe=probe,
+        probe_noise=noise,
     )

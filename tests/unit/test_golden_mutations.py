@@ -30,9 +30,10 @@ from tests.unit.builders import (
     texts,
     value_at,
 )
+from tests.unit.probe_builders import NOISE, PROBE, probed
 
 Place = tuple[str, ...]
-RECORD = replace(small_record(), calibration=CALIBRATION)
+RECORD = probed(replace(small_record(), calibration=CALIBRATION), PROBE, NOISE)
 DOCUMENT, NPZ = packed(RECORD)
 TEXT = json.dumps(DOCUMENT)
 UNJUDGED = ("provenance", "resources")
@@ -181,15 +182,15 @@ def test_field_that_is_there_twice_is_refused_by_its_name(path: Place, *, same: 
     assert refusal(join_pair(text.encode(), NPZ)) == f"The golden {NAME} has the field {key!r} twice; {REMEDY}."
 
 
-@pytest.mark.parametrize("version", [1, 3, 99, 0, -1, "2", 2.5, 2.0, True, None, [1], {"major": 1}])
+@pytest.mark.parametrize("version", [1, 2, 4, 99, 0, -1, "3", 2.5, 3.0, True, None, [1], {"major": 1}])
 def test_other_schema_is_refused(version: Any) -> None:
     assert "field schema_version" in refusal_of(placed(DOCUMENT, ("schema_version",), version))
 
 
 def test_golden_of_a_later_release_is_told_what_to_install() -> None:
-    document = placed(DOCUMENT, ("schema_version",), 3) | {"kl_divergence": 0.1}
+    document = placed(DOCUMENT, ("schema_version",), 4) | {"kl_divergence": 0.1}
     assert refusal_of(document) == (
-        f"The golden {NAME} has the field schema_version 3; this release reads 2, so install the release that wrote "
+        f"The golden {NAME} has the field schema_version 4; this release reads 3, so install the release that wrote "
         "it, or record it anew with --snapshot-update."
     )
 

@@ -24,12 +24,13 @@ def row(drift: float, allowed: float | None) -> MetricRow:
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_only_identical_and_within_noise_pass(outcome: Outcome) -> None:
-    assert outcome.passed == (outcome.value in {"identical", "within-noise"})
+def test_only_identical_within_noise_and_reference_only_pass(outcome: Outcome) -> None:
+    assert outcome.passed == (outcome.value in {"identical", "within-noise", "reference-only"})
 
 
 def test_tiers_keep_the_numbers_that_documents_hold() -> None:
-    assert {tier.name: int(tier) for tier in Tier} == {"IDENTITY": 0, "FINITE": 1, "EXACT": 2, "AGGREGATE": 5}
+    numbers = {"IDENTITY": 0, "FINITE": 1, "EXACT": 2, "REFERENCE": 3, "AGGREGATE": 5}
+    assert {tier.name: int(tier) for tier in Tier} == numbers
 
 
 @pytest.mark.parametrize(

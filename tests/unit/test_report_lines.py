@@ -149,6 +149,7 @@ def test_recorded_run_tells_its_place_and_its_stability() -> None:
     assert lines.recorded_lines(GOLDEN, path="g/cpu.json", strata=STRATUM_METRICS) == [
         "  recorded       g/cpu.json   loss 2.0000  ppl 7.39  acc 50.0%",
         "  bits           bit-equal in this and 2 fresh processes",
+        "  reference      none: it does not suit this model, so its meaning is judged by metrics alone",
         "  throughput     1,234 tok/s, efficiency 0.50; peak resident 1.00 GiB; batch 3x2",
         "  strata         prose 1.50 (3) · code 2.50 (3)",
     ]
