@@ -14,7 +14,7 @@ PROBE = Probe(
     version=1,
     nll=np.array([1.0, 2.0, 0.5, 4.0], dtype=np.float64),
     points=POINTS,
-    fingerprints=np.arange(15, dtype=np.float32).reshape(5, 3) / 8,
+    fingerprints=np.linspace(-1, 1, 15, dtype=np.float32).reshape(5, 3),
 )
 NOISE = ProbeNoise(
     varied=("attention sdpa", "last bit of inv_freq"),
