@@ -126,14 +126,21 @@ def _semantic(
         outcome=Outcome.SEMANTIC_DRIFT,
         tier=Tier.REFERENCE,
         reason=(
-            f"the model computes something else: the float32 reference moved by {reference.rms:.2g} nats rms a token, "
-            f"allowed is {reference.allowed_rms:.2g}{_first_moved(reference)}"
+            f"the model computes something else: the float32 reference moved by {_how_far(reference)}"
+            f"{_first_moved(reference)}"
         ),
         environment=environment,
         rows=rows,
         bits=bits,
         reference=reference,
     )
+
+
+def _how_far(reference: ReferenceDrift) -> str:
+    """The drift that is beyond its bound: that of all tokens, or else that of one."""
+    if reference.rms <= reference.allowed_rms:
+        return f"{reference.maximum:.2g} nats at one token, allowed is {reference.allowed_maximum:.2g}"
+    return f"{reference.rms:.2g} nats rms a token, allowed is {reference.allowed_rms:.2g}"
 
 
 def _first_moved(reference: ReferenceDrift) -> str:

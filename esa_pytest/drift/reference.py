@@ -22,6 +22,8 @@ def reference_drift(golden: Record, measured: Record) -> ReferenceDrift | None:
     old, new, noise = golden.probe, measured.probe, golden.probe_noise
     if old is None or new is None or noise is None or old.version != new.version or old.nll.shape != new.nll.shape:
         return None
+    if old.fingerprints.shape[1:] != new.fingerprints.shape[1:]:
+        return None
     drift = new.nll - old.nll
     moved = _moved_points(old, new, noise)
     return ReferenceDrift(
