@@ -125,7 +125,7 @@ def test_missing_probe_or_noise_is_nothing_to_compare() -> None:
 @pytest.mark.parametrize("number", [0, 1, 2])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_module_moves_beyond_four_times_its_own_noise(index: int, point: str, number: int, sign: int) -> None:
-    noise = replace(COARSE, fingerprints=COARSE.fingerprints * np.arange(1, 6, dtype=np.float32))
+    noise = replace(COARSE, fingerprints=np.linspace(2.0**-10, 5 * 2.0**-10, 5, dtype=np.float32))
     allowed = sign * NOISE_FACTOR * float(noise.fingerprints[index])
     still = drift(moved_at(point, allowed, WHOLE, number=number), old=WHOLE, noise=noise)
     assert (still.first_moved, still.num_moved) == (None, 0)
