@@ -49,6 +49,8 @@ _LLAMA3_ROPE = {
     "original_max_position_embeddings": 512,
     "rope_type": "llama3",
 }
+# transformers 5 reads the older name too, and 4 knows no other.
+HUB_NAMES = {("gpt_neox", "lm_head.weight"): "embed_out.weight"}
 # What differs from the shape of the same name; a window of 255 bites in a context of 1,024.
 TWINS: dict[str, tuple[str, dict[str, Any]]] = {
     "pythia-1.4b@tiny": ("pythia-1.4b", {"intermediate_size": 512, "num_attention_heads": 4}),
@@ -130,8 +132,11 @@ def train(network: PreTrainedModel, tokens: Tensor, *, bos: bool) -> float:
 
 
 def save(network: PreTrainedModel, config: dict[str, Any], folder: Path) -> None:
-    """Write config.json as given, and the weights in bf16."""
-    state = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in network.state_dict().items()}
+    """Write config.json as given, and the weights in bf16 under the names that the hub's checkpoints give them."""
+    state = {
+        HUB_NAMES.get((config["model_type"], name), name): tensor.to(torch.bfloat16).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
