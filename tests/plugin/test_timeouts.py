@@ -52,7 +52,8 @@ def test_a_phase_that_takes_too_long_fails_by_its_name(
         [
             (
                 f"esa: tiny-smoke could not be judged. {sentence} took longer than the 0.3 s that "
-                f"--esa-{phase}-timeout allows; see the stack above for where it was, and raise the limit if that is no wonder."
+                f"--esa-{phase}-timeout allows; see the stack above for where it was, and raise the limit "
+                "if that is no wonder."
             )
         ]
     )

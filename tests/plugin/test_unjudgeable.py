@@ -245,6 +245,17 @@ def test_workers_say_and_count_the_same(recorded: Project) -> None:
     assert shared.ret == alone.ret == pytest.ExitCode.OK
 
 
+def test_the_models_fixture_skips_and_fails_alike(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    too_little_memory(project, monkeypatch)
+    project.write_test("def test_baseline(esa_baseline, esa_model):\n    esa_baseline.check()\n")
+    skipped = project.run("-rs")
+    skipped.assert_outcomes(skipped=1)
+    skipped.stdout.fnmatch_lines([f"SKIPPED [[]1] *: {CAUSES[too_little_memory]}"])
+    strict = project.run("--esa-strict")
+    strict.assert_outcomes(errors=1)
+    strict.stdout.fnmatch_lines([f"esa: tiny-smoke could not be judged. {CAUSES[too_little_memory]}"])
+
+
 def test_an_unreachable_model_is_asked_for_once_a_session(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     on_the_hub(project, monkeypatch, gated="manual")
