@@ -102,7 +102,7 @@ def test_no_timer_is_left_running_after_the_test(recorded: Project) -> None:
 
 def test_a_shorter_limit_of_the_test_wins(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("esa_pytest.shelf.load_model", endless)
-    result = run(recorded, "--timeout", "1", "--esa-load-timeout", "300")
+    result = run(recorded, "--timeout", "1", "--esa-load-timeout", "20")
     assert result.ret == FAILED
     result.stdout.fnmatch_lines(["*Failed: Timeout (>1.0s) from pytest-timeout."])
     result.stdout.no_fnmatch_line("*--esa-load-timeout allows*")
