@@ -4,6 +4,8 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,15 +61,23 @@ def report(settings: Settings) -> list[str]:
     """Show the last run of every baseline beside what was reported of it."""
     from esa_pytest.report.comparison import comparison_lines
 
-    summaries = []
-    for path in sorted(settings.output_dir.glob("*/results_summary.json")):
-        try:
-            summaries.append(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise EsaError(f"The summary {path} cannot be read ({error}); run its baseline again.") from None
+    summaries = [_summary(path) for path in sorted(settings.output_dir.glob("*/results_summary.json"))]
     if not summaries:
         raise EsaError(f"There is no run in {settings.output_dir}; run pytest -m smoke first, or set --esa-output-dir.")
     return comparison_lines(summaries)
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"baseline", "device", "outcome", "resources"} - summary.keys()
+        cause = f"it lacks {', '.join(sorted(missing))}" if missing else None
+    except (OSError, ValueError, AttributeError) as error:
+        cause = str(error)
+    if cause is not None:
+        raise EsaError(f"The summary {path} cannot be read ({cause}); run its baseline again.")
+    assert isinstance(summary, dict)  # noqa: S101  (it has keys)
+    return summary
 
 
 COMMANDS: dict[str, Command] = {"list": list_baselines, "report": report}

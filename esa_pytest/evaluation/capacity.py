@@ -43,10 +43,10 @@ def refuse_too_large(name: str, checkpoint: Checkpoint, devices: list[torch.devi
     """
     needed, free = needed_bytes(checkpoint), sum(available_bytes(device) for device in devices)
     if needed > free:
-        where = " and ".join(str(device) for device in devices)
+        where = " and ".join(str(device) for device in devices) + (" has" if len(devices) == 1 else " have")
         raise InsufficientMemoryError(
             f"The model {name} needs about {needed / 2**30:.1f} GiB "
-            f"({BYTES_A_PARAMETER * _parameters(checkpoint) / 2**30:.1f} of weights in bf16) and {where} has "
+            f"({BYTES_A_PARAMETER * _parameters(checkpoint) / 2**30:.1f} of weights in bf16) and {where} "
             f"{free / 2**30:.1f} GiB free; free some, or use a larger device (--esa-device)."
         )
 

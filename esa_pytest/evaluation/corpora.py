@@ -68,8 +68,8 @@ def _dataset_rows(name: str, source: DatasetCorpus, *, hub: Hub) -> list[str]:
         except Exception as error:  # noqa: BLE001  (datasets and the file systems below it raise anything)
             if unreachable := hub.unreachable_reason() if source.path is None else None:
                 raise CorpusUnavailableError(
-                    f"The corpus {name!r} cannot be fetched: {unreachable}; or give a local copy as path in "
-                    f"[tool.esa.corpora.{name}]."
+                    f"The corpus {name!r} cannot be fetched: {unreachable}; connect to the hub, or give a local "
+                    f"copy as path in [tool.esa.corpora.{name}]."
                 ) from None
             cause = str(error).strip().split("\n")[0].rstrip(".")
             raise CorpusUnavailableError(

@@ -88,12 +88,12 @@ def refuse_mismatch(
     share = 0.0 if unknown is None else float(np.mean(stream.ids == unknown))
     if share > MOST_UNKNOWN:
         raise TokenizerMismatchError(
-            f"The tokenizer does not fit the corpus {corpus.name!r}: {share:.1%} of its tokens are "
+            f"The tokenizer does not fit the corpus {corpus.name!r}: {share:.2%} of its tokens are "
             f"{tokenizer.unk_token!r}, allowed are {MOST_UNKNOWN:.0%}; use another corpus, or the model's tokenizer."
         )
     if (lost := _share_lost(corpus, tokenizer)) > MOST_LOST:
         raise TokenizerMismatchError(
-            f"The tokenizer does not fit the corpus {corpus.name!r}: {lost:.1%} of its characters do not come back "
+            f"The tokenizer does not fit the corpus {corpus.name!r}: {lost:.2%} of its characters do not come back "
             f"when it is encoded and decoded, allowed are {MOST_LOST:.0%}; use the model's own tokenizer."
         )
 

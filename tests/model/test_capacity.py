@@ -48,7 +48,7 @@ def test_several_devices_are_counted_together(monkeypatch: pytest.MonkeyPatch) -
     free = {"cuda:0": 10 * GIB, "cuda:1": 7 * GIB}
     monkeypatch.setattr(capacity, "available_bytes", lambda device: free[str(device)])
     devices = [torch.device("cuda", 0), torch.device("cuda", 1)]
-    with pytest.raises(InsufficientMemoryError, match=r"17\.5 GiB .* and cuda:0 and cuda:1 has 17\.0 GiB free"):
+    with pytest.raises(InsufficientMemoryError, match=r"17\.5 GiB .* and cuda:0 and cuda:1 have 17\.0 GiB free"):
         refuse_too_large("large", _full("llama-3.1-8b"), devices)
     free["cuda:1"] = 8 * GIB
     refuse_too_large("large", _full("llama-3.1-8b"), devices)

@@ -116,8 +116,8 @@ def test_a_data_set_of_a_hub_that_is_switched_off() -> None:
     with pytest.raises(CorpusUnavailableError) as caught:
         _of_the_hub()
     assert str(caught.value) == (
-        "The corpus 'mine' cannot be fetched: HF_HUB_OFFLINE forbids to ask the hub; or give a local copy as "
-        "path in [tool.esa.corpora.mine]."
+        "The corpus 'mine' cannot be fetched: HF_HUB_OFFLINE forbids to ask the hub; connect to the hub, or give a "
+        "local copy as path in [tool.esa.corpora.mine]."
     )
 
 

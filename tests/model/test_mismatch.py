@@ -72,7 +72,7 @@ def test_unknown_tokens_are_refused_above_one_in_a_hundred() -> None:
     with pytest.raises(TokenizerMismatchError) as caught:
         _check(_corpus("ab" * 48 + "??"), tokenizer)
     assert str(caught.value) == (
-        "The tokenizer does not fit the corpus 'prose': 2.0% of its tokens are '<unk>', allowed are 1%; use another "
+        "The tokenizer does not fit the corpus 'prose': 2.00% of its tokens are '<unk>', allowed are 1%; use another "
         "corpus, or the model's tokenizer."
     )
 
@@ -83,20 +83,20 @@ def test_a_tokenizer_that_loses_its_text_is_refused() -> None:
     with pytest.raises(TokenizerMismatchError) as caught:
         _check(_corpus("ABCDefgh" * 20), tokenizer)
     assert str(caught.value) == (
-        "The tokenizer does not fit the corpus 'prose': 50.0% of its characters do not come back when it is encoded "
+        "The tokenizer does not fit the corpus 'prose': 50.00% of its characters do not come back when it is encoded "
         "and decoded, allowed are 1%; use the model's own tokenizer."
     )
 
 
 def test_a_tokenizer_that_strips_accents_is_refused() -> None:
     stripping = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()])
-    with pytest.raises(TokenizerMismatchError, match=r"25\.0% of its characters do not come back"):
+    with pytest.raises(TokenizerMismatchError, match=r"25\.00% of its characters do not come back"):
         _check(_corpus("éaei" * 40), _of_letters("aeiéx", normalizer=stripping))
 
 
 def test_what_one_document_loses_is_not_made_up_for_by_another() -> None:
     tokenizer = _of_letters("abcdefgh", normalizer=normalizers.Lowercase())
-    with pytest.raises(TokenizerMismatchError, match=r"50\.0% of its characters"):
+    with pytest.raises(TokenizerMismatchError, match=r"50\.00% of its characters"):
         _check(_corpus("ABCDEFGH" * 20, "abcdefgh" * 20), tokenizer)
 
 

@@ -1,6 +1,9 @@
 """`esa list` and `esa report`: what is there of every baseline, and what its last run gave beside what was reported."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,10 +156,11 @@ class TestReport:
             f"esa: There is no run in {folder}; run pytest -m smoke first, or set --esa-output-dir."
         )
 
-    def test_a_torn_summary_is_named(self, project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}"])
+    def test_a_torn_summary_is_named(self, project: Project, capsys: pytest.CaptureFixture[str], content: str) -> None:
         project.output.mkdir(parents=True)
         path = project.output / "results_summary.json"
-        path.write_text("{", encoding="utf-8")
+        path.write_text(content, encoding="utf-8")
         complaint = refusal(capsys, "report")
         assert complaint.startswith(f"esa: The summary {path} cannot be read (")
         assert complaint.endswith("); run its baseline again.")
@@ -189,3 +193,17 @@ def test_an_unknown_command_lists_the_known_ones(capsys: pytest.CaptureFixture[s
         main(["lists"])
     assert ended.value.code == pytest.ExitCode.INTERRUPTED
     assert "(choose from" in capsys.readouterr().err
+
+
+def test_it_runs_on_its_own(project: Project) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "esa_pytest.cli", "list", "-o", "esa_device=cpu"],
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert columns(lines, "baseline") == ["baseline", "golden (cpu)", "weights", "reported"]
+    assert columns(lines, "tiny-smoke") == ["tiny-smoke", "none", "ready", "-"]

@@ -52,7 +52,8 @@ def test_a_phase_that_takes_too_long_fails_by_its_name(
         [
             (
                 f"esa: tiny-smoke could not be judged. {sentence} took longer than the 0.3 s that "
-                f"--esa-{phase}-timeout allows; see the stack above for where it was, and raise the limit if that is no wonder."
+                f"--esa-{phase}-timeout allows; see the stack above for where it was, and raise the limit "
+                "if that is no wonder."
             )
         ]
     )
@@ -101,7 +102,7 @@ def test_no_timer_is_left_running_after_the_test(recorded: Project) -> None:
 
 def test_a_shorter_limit_of_the_test_wins(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("esa_pytest.shelf.load_model", endless)
-    result = run(recorded, "--timeout", "1", "--esa-load-timeout", "300")
+    result = run(recorded, "--timeout", "1", "--esa-load-timeout", "20")
     assert result.ret == FAILED
     result.stdout.fnmatch_lines(["*Failed: Timeout (>1.0s) from pytest-timeout."])
     result.stdout.no_fnmatch_line("*--esa-load-timeout allows*")

@@ -157,19 +157,20 @@ CAUSES: dict[Cause, str] = {
         "embeddings; use the tokenizer that the model was trained with."
     ),
     unknown_tokens: (
-        "The tokenizer does not fit the corpus 'mine': 10.0% of its tokens are '<unk>', allowed are 1%; use another "
+        "The tokenizer does not fit the corpus 'mine': 10.00% of its tokens are '<unk>', allowed are 1%; use another "
         "corpus, or the model's tokenizer."
     ),
     lossy_tokenizer: (
-        "The tokenizer does not fit the corpus 'mine': 20.0% of its characters do not come back when it is encoded and "
-        "decoded, allowed are 1%; use the model's own tokenizer."
+        "The tokenizer does not fit the corpus 'mine': 20.00% of its characters do not come back when it is encoded "
+        "and decoded, allowed are 1%; use the model's own tokenizer."
     ),
     too_little_memory: (
         "The model tiny needs about 3.0 GiB (0.0 of weights in bf16) and cpu has 2.0 GiB free; free some, or use a "
         "larger device (--esa-device)."
     ),
     corpus_unreachable: (
-        f"The corpus 'mine' cannot be fetched: {SILENT}; or give a local copy as path in [[]tool.esa.corpora.mine]."
+        f"The corpus 'mine' cannot be fetched: {SILENT}; connect to the hub, or give a local copy "
+        "as path in [[]tool.esa.corpora.mine]."
     ),
     corpus_without_datasets: (
         "The corpus 'mine' is a data set, which needs datasets: pip install 'esa-pytest[[]datasets]'."
@@ -243,6 +244,17 @@ def test_workers_say_and_count_the_same(recorded: Project) -> None:
     assert len(sentences(alone)) == 5
     assert sentences(shared) == sentences(alone)
     assert shared.ret == alone.ret == pytest.ExitCode.OK
+
+
+def test_the_models_fixture_skips_and_fails_alike(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    too_little_memory(project, monkeypatch)
+    project.write_test("def test_baseline(esa_baseline, esa_model):\n    esa_baseline.check()\n")
+    skipped = project.run("-rs")
+    skipped.assert_outcomes(skipped=1)
+    skipped.stdout.fnmatch_lines([f"SKIPPED [[]1] *: {CAUSES[too_little_memory]}"])
+    strict = project.run("--esa-strict")
+    strict.assert_outcomes(errors=1)
+    strict.stdout.fnmatch_lines([f"esa: tiny-smoke could not be judged. {CAUSES[too_little_memory]}"])
 
 
 def test_an_unreachable_model_is_asked_for_once_a_session(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

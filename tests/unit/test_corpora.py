@@ -147,8 +147,8 @@ def test_folder_that_is_not_there_is_told_and_no_hub_is_asked(rows: Path) -> Non
 def test_data_set_of_a_hub_that_does_not_answer_is_told(rows: Path) -> None:
     source = DatasetCorpus(source="dataset", repo="org/no-such-data", revision=REVISION, split="test")
     assert refusal(source, FakeHub("the hub does not answer"), kind=CorpusUnavailableError) == (
-        "The corpus 'mine' cannot be fetched: the hub does not answer; or give a local copy as path in "
-        "[tool.esa.corpora.mine]."
+        "The corpus 'mine' cannot be fetched: the hub does not answer; connect to the hub, or give a local copy as "
+        "path in [tool.esa.corpora.mine]."
     )
 
 
