@@ -111,7 +111,7 @@ def project(pytester: pytest.Pytester, tiny_llama: Path, monkeypatch: pytest.Mon
 def bits_taken_for_stable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Record without the three fresh processes, which cost seconds each and have tests of their own."""
     stable: Callable[..., BitStability] = lambda *_, **__: BitStability(fresh_processes=3, distinct_bit_patterns=1)  # noqa: E731
-    monkeypatch.setattr("esa_pytest.check.measure_bit_stability", stable)
+    monkeypatch.setattr("esa_pytest.probing.measure_bit_stability", stable)
 
 
 @pytest.fixture
