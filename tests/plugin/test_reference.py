@@ -52,8 +52,8 @@ def test_another_kernel_changes_bits_and_no_meaning(recorded: Project) -> None:
         [
             (
                 "  within-noise   decided by tier 5 (aggregate): * of 256 token NLLs have other bits in an environment "
-                "that differs in 1 item, the float32 reference agrees (rounding changed, meaning did not), and every metric "
-                "is within its tolerance   loss *"
+                "that differs in 1 item, the float32 reference agrees (rounding changed, meaning did not), and every "
+                "metric is within its tolerance   loss *"
             ),
             "    attention  sdpa -> eager",
             "  bits           * of 256 tokens changed · *",
@@ -72,8 +72,8 @@ def test_one_changed_weight_in_another_environment_is_semantic_drift_and_named(e
         [
             "esa: tiny-smoke is semantic-drift, decided by tier 3 (reference):",
             (
-                "  the model computes something else: the float32 reference moved by * nats rms a token, allowed is *; the "
-                "first module that moved is model.layers.1.mlp."
+                "  the model computes something else: the float32 reference moved by * nats rms a token, allowed is *; "
+                "the first module that moved is model.layers.1.mlp."
             ),
             "  first moved    model.layers.1.mlp; * of 17 modules moved",
             "    env.MKL_CBWR_NOTE  (none) -> another environment",
@@ -122,8 +122,8 @@ def test_a_golden_of_another_device_judges_the_meaning(of_a_gpu: Project) -> Non
         [
             (
                 "  reference-only decided by tier 3 (reference): there is no golden for cpu, and the float32 reference "
-                "agrees with that of cuda-sm90: * nats rms a token, allowed are *; unproven between cuda-sm90 and cpu, so this is "
-                "told and not judged   loss *"
+                "agrees with that of cuda-sm90: * nats rms a token, allowed are *; unproven between cuda-sm90 and "
+                "cpu, so this is told and not judged   loss *"
             ),
             "  would have caught: reference * nats",
             (
