@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from esa_pytest.evaluation.determinism import deterministic
 from esa_pytest.evaluation.fingerprints import fingerprinted
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.prepared import Prepared
+from esa_pytest.evaluation.scoring import head_is_separable
 from esa_pytest.evaluation.upcasting import REFERENCE_ATTENTION, in_float32
 from esa_pytest.records import Probe
 
@@ -22,20 +24,26 @@ from esa_pytest.records import Probe
 PROBE_VERSION = 1
 VOCABULARY_CHUNK = 8192
 # Routers of experts flip on ties, which is no drift and moves a token by nats.
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 def why_unsuited(network: PreTrainedModel) -> str | None:
     """Why the probe says nothing of this model, as a clause, or None where it does."""
-    config = network.config.get_text_config()
-    for name in _EXPERTS:
-        if (getattr(config, name, None) or 0) > 1:
-            return "the model routes tokens to experts, and a router flips on ties"
+    if _routes_to_experts(network):
+        return "the model routes tokens to experts, and a router flips on ties"
     if network.get_output_embeddings() is None or getattr(network, network.base_model_prefix, network) is network:
         return "the model's head cannot be told from its body"
-    if getattr(config, "final_logit_softcapping", None) or getattr(config, "logit_scale", 1.0) != 1.0:
+    if not head_is_separable(network, device=next(network.parameters()).device):
         return "the model does something to its logits behind the head"
     return None
+
+
+def _routes_to_experts(network: PreTrainedModel) -> bool:
+    """By its config, or, where that calls them otherwise, by its modules."""
+    config = network.config.get_text_config()
+    return any((getattr(config, name, None) or 0) > 1 for name in _EXPERTS) or any(
+        name.rpartition(".")[2] == "experts" for name, _ in network.named_modules()
+    )
 
 
 def probe(model: LoadedModel, prepared: Prepared, *, attention: str = REFERENCE_ATTENTION) -> Probe:
@@ -48,10 +56,15 @@ def probe(model: LoadedModel, prepared: Prepared, *, attention: str = REFERENCE_
     """
     tokens = torch.from_numpy(prepared.probe_ids).to(model.device)
     network = model.network
-    with torch.inference_mode(), in_float32(network, attention=attention), fingerprinted(network) as prints:
+    with (
+        deterministic(seed=0),  # which switches TF32 and its like off
+        torch.inference_mode(),
+        in_float32(network, attention=attention),
+        fingerprinted(network) as prints,
+    ):
         body = getattr(network, network.base_model_prefix)
         hidden = body(input_ids=tokens[None, :-1], use_cache=False).last_hidden_state[0]
-        nll = _nll(hidden, network.get_output_embeddings(), tokens[1:])
+        nll = _nll(hidden, network.get_output_embeddings(), tokens[1:].to(hidden.device))
     return Probe(
         version=PROBE_VERSION,
         nll=nll.cpu().numpy(),
@@ -71,9 +84,9 @@ def _nll(hidden: Tensor, head: Any, targets: Tensor) -> Tensor:
     target_logit = torch.zeros_like(total)
     for begin in range(0, weight.shape[0], VOCABULARY_CHUNK):
         rows = slice(begin, begin + VOCABULARY_CHUNK)
-        logits = hidden @ weight[rows].float().T
+        logits = hidden @ weight[rows].to(hidden.device).float().T
         if bias is not None:
-            logits = logits + bias[rows].float()
+            logits = logits + bias[rows].to(hidden.device).float()
         wide = logits.double()
         total = torch.logaddexp(total, wide.logsumexp(dim=-1))
         inside = (targets >= begin) & (targets < begin + logits.shape[-1])

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from esa_pytest.evaluation.finiteness import decoder_layers
@@ -29,27 +30,30 @@ def in_float32(network: PreTrainedModel, *, attention: str = REFERENCE_ATTENTION
             parameter.data = data.float()
 
     def narrow(module: nn.Module, _inputs: object, _output: object) -> None:
-        for parameter, data in kept.pop(module, ()):
+        for parameter, data in kept.get(module, ()):
             parameter.data = data
+        # Only now: whatever interrupts this, the rest is put back at the end.
+        kept.pop(module, None)
 
     def float_output(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         return output.float()
 
-    handles = [network.get_input_embeddings().register_forward_hook(float_output)]
-    for unit in units:
-        handles += [unit.register_forward_pre_hook(widen), unit.register_forward_hook(narrow)]
+    handles: list[RemovableHandle] = []
     used = network.config._attn_implementation  # noqa: SLF001  (transformers has no public name)
     device = next(network.parameters()).device.type
     try:
+        handles.append(network.get_input_embeddings().register_forward_hook(float_output))
+        for unit in units:
+            handles += [unit.register_forward_pre_hook(widen), unit.register_forward_hook(narrow)]
         network.set_attn_implementation(attention)
         with torch.autocast(device, enabled=False):
             yield
     finally:
-        network.set_attn_implementation(used)
-        for handle in handles:
-            handle.remove()
         for module in list(kept):
             narrow(module, None, None)
+        for handle in handles:
+            handle.remove()
+        network.set_attn_implementation(used)
 
 
 def _units(network: PreTrainedModel) -> list[nn.Module]:
