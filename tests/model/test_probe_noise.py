@@ -17,7 +17,7 @@ from esa_pytest.evaluation.probe_noise import (
     jittered_layers,
     measure_probe_noise,
 )
-from tests.model.twins import FAMILIES, LLAMA, TWINS, Twin, hooks_of, noise_of, state_of, twin_of
+from tests.model.twins import FAMILIES, LLAMA, TWINS, Twin, hooks_of, state_of, twin_of
 
 Jitter = Callable[[PreTrainedModel, int], AbstractContextManager[None]]
 JITTERS = (jittered_frequencies, jittered_layers)
@@ -30,7 +30,7 @@ def twin(request: pytest.FixtureRequest) -> Twin:
 
 @pytest.mark.parametrize("name", TWINS)
 def test_noise_is_small_and_seen_in_many_patterns(name: str) -> None:
-    twin, noise = twin_of(name), noise_of(name)
+    twin, noise = twin_of(name), twin_of(name).noise
     assert noise.varied == ("attention sdpa", "last bit of inv_freq", "last bit of layer outputs")
     assert 8 <= noise.distinct_bit_patterns <= 2 + 2 * NUM_JITTERS
     assert 1e-7 < noise.rms < noise.maximum < 1e-3
@@ -50,14 +50,14 @@ def test_noise_is_measured_alike_twice_and_leaves_nothing(twin: Twin) -> None:
     before, hooks = state_of(twin.network), hooks_of(twin.network)
     again = measure_probe_noise(twin.model, twin.prepared, twin.reference)
     assert (state_of(twin.network), hooks_of(twin.network)) == (before, hooks)
-    known = noise_of(twin.name)
+    known = twin.noise
     assert (again.rms, again.maximum) == (known.rms, known.maximum)
     assert again.fingerprints.tobytes() == known.fingerprints.tobytes()
     assert twin.probe().nll.tobytes() == twin.reference.nll.tobytes()
 
 
 def test_noise_is_the_largest_of_its_variants(twin: Twin) -> None:
-    noise = noise_of(twin.name)
+    noise = twin.noise
     variants = [twin.probe(attention="sdpa")]
     for jitter in JITTERS:
         for seed in range(NUM_JITTERS):

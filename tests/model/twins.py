@@ -39,6 +39,7 @@ class Twin:
     model: LoadedModel
     prepared: Prepared
     reference: Probe
+    noise: ProbeNoise
 
     @property
     def network(self) -> PreTrainedModel:
@@ -60,7 +61,7 @@ class Twin:
         """How far the network's probe, or another one, is from the reference."""
         record = small_record()
         found = reference_drift(
-            probed(record, self.reference, noise_of(self.name)), probed(record, self.probe() if new is None else new)
+            probed(record, self.reference, self.noise), probed(record, self.probe() if new is None else new)
         )
         assert found is not None
         return found
@@ -79,14 +80,10 @@ def twin_of(name: str) -> Twin:
         limits=limits_of(shelved.model.network),
         hub=shelved.hub,
     )
-    return Twin(name=name, model=shelved.model, prepared=prepared, reference=probe(shelved.model, prepared))
-
-
-@cache
-def noise_of(name: str) -> ProbeNoise:
-    """The measured noise of a twin."""
-    twin = twin_of(name)
-    return measure_probe_noise(twin.model, twin.prepared, twin.reference)
+    reference = probe(shelved.model, prepared)
+    # Here and not when it is asked for, which may be while something is wrong with the network.
+    noise = measure_probe_noise(shelved.model, prepared, reference)
+    return Twin(name=name, model=shelved.model, prepared=prepared, reference=reference, noise=noise)
 
 
 @contextmanager
