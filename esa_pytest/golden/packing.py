@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
 from esa_pytest.errors import GoldenError
@@ -16,7 +18,16 @@ from esa_pytest.golden import schema
 from esa_pytest.golden.arrays import pack_arrays, unpack_arrays
 from esa_pytest.golden.blocks import kept
 from esa_pytest.golden.probe_arrays import Arrays, probe_arrays, probe_part, read_probe
-from esa_pytest.records import BitStability, BlockScores, Calibration, Metrics, Record, TokenScores
+from esa_pytest.records import (
+    BitStability,
+    BlockScores,
+    Calibration,
+    Metrics,
+    Probe,
+    ProbeNoise,
+    Record,
+    TokenScores,
+)
 
 REMEDY = "restore it from version control, or record it anew with --snapshot-update"
 # A plain run, repeated nowhere: it proves nothing about its bits.
@@ -32,6 +43,11 @@ def pack(record: Record, *, npz_name: str) -> bytes:
     """
     if record.non_finite is not None or record.metrics is None:
         raise GoldenError(f"A run of {record.baseline} that is not finite is never a golden.")
+    if not _is_finite_probe(record.probe, record.probe_noise):
+        raise GoldenError(
+            f"The float32 reference of {record.baseline} is not finite, which is never a golden; find out what "
+            f"overflows in float32 and not in bf16."
+        )
     stability = record.bit_stability or UNMEASURED
     content: dict[str, Any] = {
         "schema_version": schema.SCHEMA_VERSION,
@@ -57,6 +73,13 @@ def pack(record: Record, *, npz_name: str) -> bytes:
     content["judged_sha256"] = schema.judged_sha256(content)
     text = json.dumps(content, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     return join_pair(text.encode(), npz)
+
+
+def _is_finite_probe(probe: Probe | None, noise: ProbeNoise | None) -> bool:
+    arrays: list[npt.NDArray[Any]] = [] if probe is None else [probe.nll, probe.fingerprints]
+    if noise is not None:
+        arrays += [noise.fingerprints, np.array([noise.rms, noise.maximum])]
+    return all(bool(np.isfinite(array).all()) for array in arrays)
 
 
 def unpack(data: bytes, *, name: str) -> Record:

@@ -106,7 +106,7 @@ def test_a_batch_that_was_too_large_is_noted_and_not_tried_again_by_the_next_rou
         "The device ran out of memory, so the batch was halved once: 1x32 instead of 2x32; all tokens were scored "
         "again in the smaller one."
     )
-    assert (done.batch_tokens, done.record.environment["batch_shapes"]) == (32, "1x32")
+    assert (done.prepared.batch_tokens, done.record.environment["batch_shapes"]) == (32, "1x32")
 
 
 def test_rounds_with_other_bits_are_no_measurement(

@@ -1,6 +1,5 @@
 """The reference probe in a golden: what is kept is what is read, and nothing else is accepted."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esa_pytest.errors import GoldenError
-from esa_pytest.golden.packing import REMEDY, pack, split_pair, unpack
+from esa_pytest.golden.packing import REMEDY, pack, unpack
 from esa_pytest.records import Record
 from tests.unit.builders import (
     NAME,
@@ -272,14 +271,21 @@ def test_golden_of_the_schema_before_the_probe_is_refused() -> None:
     assert "has the field schema_version 2; this release reads 3" in refusal(joined(before, NPZ))
 
 
+NOT_FINITE = (
+    "The float32 reference of tiny-smoke is not finite, which is never a golden; find out what overflows in float32 "
+    "and not in bf16."
+)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_noise_that_is_not_finite_is_never_written(value: float) -> None:
-    with pytest.raises(ValueError, match="Out of range float"):
+    with pytest.raises(GoldenError) as caught:
         pack(probed(PLAIN, PROBE, replace(NOISE, rms=value)), npz_name=NPZ_NAME)
+    assert str(caught.value) == NOT_FINITE
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_probe_that_is_not_finite_is_never_read(value: float) -> None:
-    data = pack(probed(PLAIN, moved(value), NOISE), npz_name=NPZ_NAME)
-    assert refusal(data) == f"{DAMAGED}its array probe_nll is not finite."
-    assert json.loads(split_pair(data)[0])["probe"]["num_tokens"] == 4
+def test_probe_that_is_not_finite_is_never_written(value: float) -> None:
+    with pytest.raises(GoldenError) as caught:
+        pack(probed(PLAIN, moved(value), NOISE), npz_name=NPZ_NAME)
+    assert str(caught.value) == NOT_FINITE
