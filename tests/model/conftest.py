@@ -10,6 +10,7 @@ from huggingface_hub import constants
 from esa_pytest.evaluation.loading import LoadedModel
 from tests.model.fake_hub import FakeHub, point_to, serving
 from tests.model.tiny import FAMILIES, load_folder, save_tiny, write_corpus
+from tests.threads import one_thread_a_worker  # noqa: F401  (a fixture of every test here)
 
 
 @pytest.fixture(scope="session", params=FAMILIES)

@@ -14,6 +14,7 @@ import esa_pytest.check  # noqa: F401
 from esa_pytest.options import OPTIONS
 from esa_pytest.records import BitStability
 from tests.model.tiny import running_text, save_tiny
+from tests.threads import one_thread_a_worker  # noqa: F401  (a fixture of every test here)
 
 TEXT = running_text(1000)
 PYPROJECT = """
