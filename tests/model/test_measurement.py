@@ -68,6 +68,7 @@ def test_the_identity_names_everything_that_makes_it_the_same_experiment(baselin
             "sha256": prepared.windows_identity(),
         },
         "tokens": {"sha256": prepared.tokens_sha256()},
+        "probe": {"sha256": prepared.probe_sha256()},
         "metrics": list(METRIC_NAMES),
     }
 
