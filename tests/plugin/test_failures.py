@@ -26,8 +26,8 @@ def test_one_zeroed_weight_is_unexplained_bits(recorded: Project) -> None:
             "esa: tiny-smoke is unexplained-bits, decided by tier 2 (exact):",
             (
                 "  * of 256 token NLLs have other bits, the environment is the golden's, and 3 fresh processes gave "
-                "equal bits when it was recorded: an unrestored perturbation, a flag that is not listed, or bad memory; "
-                "the first module that moved is model.layers.1.mlp."
+                "equal bits when it was recorded: an unrestored perturbation, a flag that is not listed, or bad "
+                "memory; the first module that moved is model.layers.1.mlp."
             ),
             "  metric * golden * measured * drift * allowed",
             "  loss *",
