@@ -26,7 +26,7 @@ from esa_pytest.drift.judge import judge
 from esa_pytest.drift.reference import reference_drift
 from esa_pytest.evaluation.evaluate import evaluate
 from esa_pytest.evaluation.metrics import compute_metrics
-from esa_pytest.evaluation.preparation import limits_of, prepare
+from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.reference import probe
 from esa_pytest.golden.files import read_golden
@@ -55,7 +55,7 @@ def main() -> None:
     assert golden is not None, f"record {location.json} first"
     golden = replace(golden, environment={**golden.environment, "declared": "another environment"})
     model = shelved.model
-    prepared = prepare(baseline, model.tokenizer, device_type="cpu", limits=limits_of(model.network), hub=shelved.hub)
+    prepared = prepare_for(model, baseline, hub=shelved.hub)
     faults = [_judged(name, fault, golden, shelved, prepared) for name, fault in FAULTS.items()]
     print("\n".join(aligned([HEADING, *(_row(found) for found in faults)])))
     weights = [_one_weight(index, golden, shelved, prepared) for index in range(arguments.weights)]

@@ -17,10 +17,11 @@ from typing import Any
 from esa_pytest.baselines.catalog import Baseline, Catalog, baseline_of, load_catalog
 from esa_pytest.drift.statistics import bit_drift
 from esa_pytest.errors import EsaError
+from esa_pytest.evaluation.attention import attention_of
 from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.fresh import bits_of
-from esa_pytest.evaluation.loading import LoadedModel, device_type
-from esa_pytest.evaluation.preparation import limits_of, prepare
+from esa_pytest.evaluation.loading import LoadedModel
+from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.golden.assembly import assemble
 from esa_pytest.records import BitDrift
 from esa_pytest.report.columns import aligned
@@ -80,13 +81,7 @@ def _checked(model: str, type_name: str, catalog: Catalog, shelf: ModelShelf) ->
 
 def _check(baseline: Baseline, shelved: Shelved, *, with_attention: bool) -> dict[str, Any]:
     model = shelved.model
-    prepared = prepare(
-        baseline,
-        model.tokenizer,
-        device_type=device_type(model.device),
-        limits=limits_of(model.network),
-        hub=shelved.hub,
-    )
+    prepared = prepare_for(model, baseline, hub=shelved.hub)
 
     def run(what: str, windows: Any = prepared) -> Round:
         seed = baseline.type.seeds[0]
@@ -113,7 +108,7 @@ def _check(baseline: Baseline, shelved: Shelved, *, with_attention: bool) -> dic
 
 
 def _with_other_attention(model: LoadedModel, run: Any) -> Round:
-    used = model.network.config._attn_implementation  # noqa: SLF001  (transformers has no public name)
+    used = attention_of(model.network)
     model.network.set_attn_implementation(OTHER_ATTENTION)
     try:
         done: Round = run()

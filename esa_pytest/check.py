@@ -270,8 +270,7 @@ def _read(location: GoldenLocation) -> tuple[Record | None, GoldenError | None]:
 
 def _refuse_broken_promise(name: str, measurement: Measurement, golden: Record | None) -> None:
     """Where the golden's environment proved equal bits from process to process, a repeat with others is no accident."""
-    proven = golden is not None and golden.bit_stability is not None and golden.bit_stability.proven
-    if measurement.consistency is None or golden is None or not proven:
+    if measurement.consistency is None or golden is None or not golden.bits_proven:
         return
     if environment_changes(golden.environment, measurement.record.environment):
         return

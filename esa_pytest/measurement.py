@@ -11,9 +11,8 @@ from esa_pytest.consistency import measure_consistency
 from esa_pytest.errors import EvaluationError
 from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.fresh import bits_of
-from esa_pytest.evaluation.loading import device_type
 from esa_pytest.evaluation.metrics import stratum_metrics
-from esa_pytest.evaluation.preparation import limits_of, prepare
+from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.golden.assembly import assemble
 from esa_pytest.records import Consistency, Metrics, Record, TokenScores
@@ -79,13 +78,7 @@ def measure(
     """
     begin = time.perf_counter()
     model = shelved.model
-    prepared = prepare(
-        baseline,
-        model.tokenizer,
-        device_type=device_type(model.device),
-        limits=limits_of(model.network),
-        hub=shelved.hub,
-    )
+    prepared = prepare_for(model, baseline, hub=shelved.hub)
     ready = time.perf_counter()
     with limit("evaluate"):
         done = _evaluate_rounds(baseline, shelved, prepared, wanted=rounds or baseline.type.rounds, benchmark=benchmark)

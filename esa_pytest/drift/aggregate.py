@@ -33,14 +33,7 @@ def _quoted_rows(golden: Metrics, measured: Metrics) -> tuple[MetricRow, ...]:
         "token_accuracy": ACCURACY_TOLERANCE,
     }
     return tuple(
-        MetricRow(
-            name=name,
-            golden=getattr(golden, name),
-            measured=getattr(measured, name),
-            drift=_drift(name, golden, measured),
-            allowed=bound,
-            source=SOURCE,
-        )
+        _row(name, golden, measured, drift=_drift(name, golden, measured), allowed=bound)
         for name, bound in allowed.items()
     )
 
@@ -54,15 +47,21 @@ def _calibration_rows(golden: Calibration, measured: Calibration) -> tuple[Metri
         "top_k_mass": CALIBRATION_TOLERANCE,
     }
     return tuple(
-        MetricRow(
-            name=name,
-            golden=getattr(golden, name),
-            measured=getattr(measured, name),
-            drift=getattr(measured, name) - getattr(golden, name),
-            allowed=bound,
-            source=SOURCE,
-        )
+        _row(name, golden, measured, drift=getattr(measured, name) - getattr(golden, name), allowed=bound)
         for name, bound in allowed.items()
+    )
+
+
+def _row(
+    name: str, golden: Metrics | Calibration, measured: Metrics | Calibration, *, drift: float, allowed: float
+) -> MetricRow:
+    return MetricRow(
+        name=name,
+        golden=getattr(golden, name),
+        measured=getattr(measured, name),
+        drift=drift,
+        allowed=allowed,
+        source=SOURCE,
     )
 
 

@@ -1,7 +1,7 @@
 """A golden of another device: its bits say nothing here, its float32 reference does."""
 
 from esa_pytest.drift.identity import probe_identity_changes
-from esa_pytest.drift.judge import describe_change, environment_changes, non_finite_verdict
+from esa_pytest.drift.judge import describe_change, environment_changes, non_finite_verdict, reference_sight
 from esa_pytest.drift.reference import reference_drift
 from esa_pytest.records import Outcome, Record, Tier, Verdict
 
@@ -39,7 +39,7 @@ def judge_elsewhere(golden: Record, measured: Record) -> Verdict | None:
             f"there is no golden for {measured.device}, and the float32 reference {agrees} that of {golden.device}: "
             f"{reference.rms:.2g} nats rms a token, allowed are {reference.allowed_rms:.2g}{doubt}"
         ),
-        would_have_caught=(f"reference {reference.allowed_rms:.1g} nats",),
+        would_have_caught=(reference_sight(reference.allowed_rms),),
         environment=environment_changes(golden.environment, measured.environment),
         reference=reference,
     )

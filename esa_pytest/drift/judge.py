@@ -45,12 +45,11 @@ def judge(golden: Record, measured: Record) -> Verdict:
     if bits.num_changed == 0 and all(row.golden == row.measured or row.within for row in rows):
         return _identical(environment, rows, bits, golden.probe_noise)
     reference = reference_drift(golden, measured)
-    stable = golden.bit_stability is not None and golden.bit_stability.proven
-    if bits.num_changed and not environment and golden.bit_stability is not None and stable:
+    if bits.num_changed and not environment and golden.bit_stability is not None and golden.bits_proven:
         return _unexplained(golden.bit_stability.fresh_processes, environment, rows, bits, reference)
     if reference is not None and not reference.within:
         return _semantic(environment, rows, bits, reference)
-    return _aggregate(environment, rows, bits, reference, stable=stable)
+    return _aggregate(environment, rows, bits, reference, stable=golden.bits_proven)
 
 
 def needs_reference(verdict: Verdict) -> bool:
@@ -107,16 +106,16 @@ def _identical(
         outcome=Outcome.IDENTICAL,
         tier=Tier.EXACT,
         reason=f"{bits.num_compared} of {bits.num_compared} {bits.unit} NLLs bit-equal",
-        would_have_caught=(ANY_BIT, *_reference_sight(noise)),
+        would_have_caught=(ANY_BIT, *(() if noise is None else (reference_sight(allowed_rms(noise)),))),
         environment=environment,
         rows=rows,
         bits=bits,
     )
 
 
-def _reference_sight(noise: ProbeNoise | None) -> tuple[str, ...]:
-    """What the probe is able to see of this model, in words."""
-    return () if noise is None else (f"reference {allowed_rms(noise):.1g} nats",)
+def reference_sight(allowed: float) -> str:
+    """What the probe is able to see where so many nats rms are allowed, in words."""
+    return f"reference {allowed:.1g} nats"
 
 
 def _semantic(
@@ -213,7 +212,7 @@ def _aggregate(
         tier=Tier.AGGREGATE,
         reason=f"{changed}, and every metric is within its tolerance",
         would_have_caught=(
-            *([] if reference is None else [f"reference {reference.allowed_rms:.1g} nats"]),
+            *([] if reference is None else [reference_sight(reference.allowed_rms)]),
             f"a loss shift of {RELATIVE_LOSS_TOLERANCE:.1%} (provisional)",
         ),
         environment=environment,

@@ -17,9 +17,9 @@ from esa_pytest.errors import EvaluationError
 from esa_pytest.evaluation.checkpoints import locate
 from esa_pytest.evaluation.evaluate import evaluate
 from esa_pytest.evaluation.hub import Hub
-from esa_pytest.evaluation.loading import device_type, load_model, resolve_device
+from esa_pytest.evaluation.loading import load_model, resolve_device
 from esa_pytest.evaluation.metrics import compute_metrics
-from esa_pytest.evaluation.preparation import limits_of, prepare
+from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.records import Metrics, TokenScores
 
 _ANSWER = "esa-scores "
@@ -98,9 +98,7 @@ def main() -> None:
         device=resolve_device(run.device),
         attention=baseline.model.attention,
     )
-    prepared = prepare(
-        baseline, model.tokenizer, device_type=device_type(model.device), limits=limits_of(model.network), hub=hub
-    )
+    prepared = prepare_for(model, baseline, hub=hub)
     done = evaluate(model, prepared.rebatched(run.batch_tokens), seed=baseline.type.seeds[0], description=baseline.id)
     metrics = compute_metrics(done.scores)
     answer = FreshScores(

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from esa_pytest.baselines.sources import DeviceType
 from esa_pytest.errors import CheckpointError, DeviceError, InsufficientMemoryError
 from esa_pytest.evaluation.architectures import refuse_foreign_code
+from esa_pytest.evaluation.attention import attention_of
 from esa_pytest.evaluation.capacity import available_bytes, needed_bytes, refuse_too_large
 from esa_pytest.evaluation.checkpoints import Checkpoint
 from esa_pytest.evaluation.quiet import quiet_transformers
@@ -172,7 +173,7 @@ def _placement(name: str, network: PreTrainedModel) -> str:
 
 
 def _refuse_other_attention(name: str, network: PreTrainedModel, asked: str) -> None:
-    used = network.config._attn_implementation  # noqa: SLF001  (transformers has no public name)
+    used = attention_of(network)
     if used != asked:
         raise CheckpointError(
             f"The model {name} runs with the attention implementation {used!r} and was asked to use {asked!r}; set "

@@ -18,6 +18,7 @@ from esa_pytest.baselines.windows import full_windows, select_windows
 from esa_pytest.errors import CorpusError, EsaWarning
 from esa_pytest.evaluation.corpora import load_corpus
 from esa_pytest.evaluation.hub import Hub
+from esa_pytest.evaluation.loading import LoadedModel, device_type
 from esa_pytest.evaluation.prepared import Prepared, Rectangle, Segment
 from esa_pytest.evaluation.tokenization import TokenStream, refuse_mismatch, tokenize
 from esa_pytest.records import Window
@@ -46,6 +47,17 @@ def limits_of(network: PreTrainedModel) -> ModelLimits:
     return ModelLimits(
         positions=getattr(config, "max_position_embeddings", None),
         embeddings=network.get_input_embeddings().weight.shape[0],
+    )
+
+
+def prepare_for(model: LoadedModel, baseline: Baseline, *, hub: Hub) -> Prepared:
+    """What a baseline scores with a loaded model, on that model's device; raises as `prepare` does."""
+    return prepare(
+        baseline,
+        model.tokenizer,
+        device_type=device_type(model.device),
+        limits=limits_of(model.network),
+        hub=hub,
     )
 
 

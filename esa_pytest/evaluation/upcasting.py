@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from esa_pytest.evaluation.attention import attention_of
 from esa_pytest.evaluation.finiteness import decoder_layers
 
 REFERENCE_ATTENTION = "eager"
@@ -39,7 +40,7 @@ def in_float32(network: PreTrainedModel, *, attention: str = REFERENCE_ATTENTION
         return output.float()
 
     handles: list[RemovableHandle] = []
-    used = network.config._attn_implementation  # noqa: SLF001  (transformers has no public name)
+    used = attention_of(network)
     device = next(network.parameters()).device.type
     try:
         handles.append(network.get_input_embeddings().register_forward_hook(float_output))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from esa_pytest.evaluation.attention import attention_of
 from esa_pytest.evaluation.evaluate import Round
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.scoring import CHUNK_ROWS, SCORING_VERSION, rows_at_once
@@ -30,7 +31,7 @@ def environment_of(model: LoadedModel, done: Round) -> dict[str, str]:
         **_versions(),
         **done.flags,
         **{f"env.{name}": value for name, value in os.environ.items() if _VARIABLE.match(name)},
-        "attention": str(model.network.config._attn_implementation),  # noqa: SLF001  (transformers has no public name)
+        "attention": attention_of(model.network),
         "batch_shapes": done.batch_shapes,
         "placement": model.placement,
         "scoring.chunk_rows": f"{CHUNK_ROWS} by {rows_at_once(model.device)}",

@@ -217,3 +217,8 @@ class Record:
     probe: Probe | None = None
     probe_noise: ProbeNoise | None = None
     non_finite: NonFinite | None = None
+
+    @property
+    def bits_proven(self) -> bool:
+        """Whether this record's environment was seen to give the same bits from process to process."""
+        return self.bit_stability is not None and self.bit_stability.proven

@@ -16,7 +16,7 @@ from esa_pytest.evaluation.checkpoints import locate
 from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import LoadedModel, load_model
-from esa_pytest.evaluation.preparation import limits_of, prepare
+from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.quiet import quiet_transformers
 
@@ -109,7 +109,7 @@ def tiny_baseline(checkpoint: Path, corpus: Path, *, bos: BosPolicy = "none", **
 
 def prepare_tiny(model: LoadedModel, baseline: Baseline) -> Prepared:
     """What a baseline scores on the CPU."""
-    return prepare(baseline, model.tokenizer, device_type="cpu", limits=limits_of(model.network), hub=Hub())
+    return prepare_for(model, baseline, hub=Hub())
 
 
 def evaluate_tiny(model: LoadedModel, baseline: Baseline) -> tuple[Prepared, Round]:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from esa_pytest.baselines.catalog import baseline_of, load_catalog
 from esa_pytest.drift.reference import reference_drift
 from esa_pytest.evaluation.loading import LoadedModel
-from esa_pytest.evaluation.preparation import limits_of, prepare
+from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.probe_noise import measure_probe_noise
 from esa_pytest.evaluation.reference import probe
@@ -73,13 +73,7 @@ def twin_of(name: str) -> Twin:
     catalog = load_catalog(tool_table(ROOT) or {}, folder=ROOT)
     baseline = baseline_of(name, "smoke", catalog)
     shelved = ModelShelf(device="cpu").get(baseline)
-    prepared = prepare(
-        baseline,
-        shelved.model.tokenizer,
-        device_type="cpu",
-        limits=limits_of(shelved.model.network),
-        hub=shelved.hub,
-    )
+    prepared = prepare_for(shelved.model, baseline, hub=shelved.hub)
     reference = probe(shelved.model, prepared)
     # Here and not when it is asked for, which may be while something is wrong with the network.
     noise = measure_probe_noise(shelved.model, prepared, reference)
