@@ -3,22 +3,10 @@ from typing import Any
 
 import pytest
 
-from esa_pytest.baselines.catalog import Baseline, Catalog, expand_matrix, load_catalog
+from esa_pytest.baselines.catalog import Baseline, expand_matrix
 from esa_pytest.baselines.sources import FileCorpus, FolderModel
 from esa_pytest.errors import SettingError
-
-ROOT = Path("/project")
-REVISION = "0123456789abcdef" * 2 + "01234567"
-
-
-def catalog(**additions: Any) -> Catalog:
-    return load_catalog(additions, folder=ROOT)
-
-
-def refusal(**additions: Any) -> str:
-    with pytest.raises(SettingError) as caught:
-        catalog(**additions)
-    return str(caught.value)
+from tests.unit.catalogs import REVISION, ROOT, catalog, refusal
 
 
 def expanded(matrix: dict[str, Any], **additions: Any) -> list[str]:
