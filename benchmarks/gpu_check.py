@@ -10,6 +10,7 @@ anything. `--device cpu --models pythia-1.4b@tiny` tries the same on a small sca
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from esa_pytest.baselines.catalog import Baseline, Catalog, baseline_of, load_catalog
 from esa_pytest.drift.statistics import bit_drift
 from esa_pytest.errors import EsaError
-from esa_pytest.evaluation.attention import attention_of
+from esa_pytest.evaluation.attention import with_attention
 from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.fresh import bits_of
 from esa_pytest.evaluation.loading import LoadedModel
@@ -73,13 +74,13 @@ def _checked(model: str, type_name: str, catalog: Catalog, shelf: ModelShelf) ->
         return []
     baseline = baseline_of(model, type_name, catalog)
     try:
-        return [_check(baseline, shelf.get(baseline), with_attention=type_name == "smoke")]
+        return [_check(baseline, shelf.get(baseline), vary_attention=type_name == "smoke")]
     except EsaError as error:
         print(f"{baseline.id}: {error}")
         return []
 
 
-def _check(baseline: Baseline, shelved: Shelved, *, with_attention: bool) -> dict[str, Any]:
+def _check(baseline: Baseline, shelved: Shelved, *, vary_attention: bool) -> dict[str, Any]:
     model = shelved.model
     prepared = prepare_for(model, baseline, hub=shelved.hub)
 
@@ -91,7 +92,7 @@ def _check(baseline: Baseline, shelved: Shelved, *, with_attention: bool) -> dic
     second = run("second run", first.prepared)
     other = first.prepared.in_another_shape()
     record = assemble(baseline, shelved.checkpoint, model, [first, second], provenance={})
-    attention = _with_other_attention(model, lambda: run(OTHER_ATTENTION, first.prepared)) if with_attention else None
+    attention = _with_other_attention(model, lambda: run(OTHER_ATTENTION, first.prepared)) if vary_attention else None
     return {
         "baseline": baseline.id,
         "resources": dict(record.resources),
@@ -107,14 +108,9 @@ def _check(baseline: Baseline, shelved: Shelved, *, with_attention: bool) -> dic
     }
 
 
-def _with_other_attention(model: LoadedModel, run: Any) -> Round:
-    used = attention_of(model.network)
-    model.network.set_attn_implementation(OTHER_ATTENTION)
-    try:
-        done: Round = run()
-    finally:
-        model.network.set_attn_implementation(used)
-    return done
+def _with_other_attention(model: LoadedModel, run: Callable[[], Round]) -> Round:
+    with with_attention(model.network, OTHER_ATTENTION):
+        return run()
 
 
 def _difference(first: Round, other: Round) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from esa_pytest.evaluation.attention import can_switch_attention
 from esa_pytest.evaluation.determinism import deterministic
 from esa_pytest.evaluation.fingerprints import fingerprinted
 from esa_pytest.evaluation.loading import LoadedModel
@@ -35,6 +36,8 @@ def why_unsuited(network: PreTrainedModel) -> str | None:
         return "the model's head cannot be told from its body"
     if not head_is_separable(network, device=next(network.parameters()).device):
         return "the model does something to its logits behind the head"
+    if not can_switch_attention(network, REFERENCE_ATTENTION):
+        return f"the model has no {REFERENCE_ATTENTION} attention to switch to"
     return None
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from esa_pytest.evaluation.attention import attention_of
+from esa_pytest.evaluation.attention import with_attention
 from esa_pytest.evaluation.finiteness import decoder_layers
 
 REFERENCE_ATTENTION = "eager"
@@ -21,6 +21,9 @@ def in_float32(network: PreTrainedModel, *, attention: str = REFERENCE_ATTENTION
     Each decoder layer's parameters are float32 copies only while that layer computes; whatever else has parameters
     (the embedding aside, whose output is widened) is small and handled likewise. Attention is eager, autocast is off.
     The weights are the very tensors they were before as soon as a layer is done, and after an exception.
+
+    Raises:
+        EvaluationError: the network cannot run with this attention implementation.
     """
     units = _units(network)
     kept: dict[nn.Module, list[tuple[nn.Parameter, Tensor]]] = {}
@@ -40,21 +43,18 @@ def in_float32(network: PreTrainedModel, *, attention: str = REFERENCE_ATTENTION
         return output.float()
 
     handles: list[RemovableHandle] = []
-    used = attention_of(network)
     device = next(network.parameters()).device.type
     try:
         handles.append(network.get_input_embeddings().register_forward_hook(float_output))
         for unit in units:
             handles += [unit.register_forward_pre_hook(widen), unit.register_forward_hook(narrow)]
-        network.set_attn_implementation(attention)
-        with torch.autocast(device, enabled=False):
+        with with_attention(network, attention), torch.autocast(device, enabled=False):
             yield
     finally:
         for module in list(kept):
             narrow(module, None, None)
         for handle in handles:
             handle.remove()
-        network.set_attn_implementation(used)
 
 
 def _units(network: PreTrainedModel) -> list[nn.Module]:

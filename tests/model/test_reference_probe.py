@@ -12,7 +12,9 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from esa_pytest.errors import EvaluationError
 from esa_pytest.evaluation import reference
+from esa_pytest.evaluation.attention import attention_of
 from esa_pytest.evaluation.finiteness import decoder_layers
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.reference import PROBE_VERSION, why_unsuited
@@ -169,7 +171,7 @@ def test_network_is_as_it_was_after_an_exception(inner: str, error: type[BaseExc
 
 def test_attention_that_is_unknown_changes_nothing(llama_twin: Twin) -> None:
     before = surroundings(llama_twin)
-    with pytest.raises(ValueError, match="unheard_of"):
+    with pytest.raises(EvaluationError, match="unheard_of"):
         llama_twin.probe(attention="unheard_of")
     assert surroundings(llama_twin) == before
 
@@ -288,3 +290,17 @@ def test_scale_under_another_name_is_refused() -> None:
 
 def test_body_alone_is_refused() -> None:
     assert why_unsuited(build_network("llama").model) == "the model's head cannot be told from its body"
+
+
+def test_model_whose_attention_cannot_be_switched_is_refused(
+    llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(llama.network), "_can_set_attn_implementation", classmethod(lambda _: False))
+    assert why_unsuited(llama.network) == "the model has no eager attention to switch to"
+    with (
+        pytest.raises(EvaluationError, match=r"LlamaForCausalLM cannot run with the attention implementation 'eager'"),
+        in_float32(llama.network),
+    ):
+        pass
+    assert attention_of(llama.network) == "sdpa"
+    assert not hooks_of(llama.network)

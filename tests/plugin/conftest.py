@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-# pytester forgets the modules that an inner run imported: what is heavy is imported out here, once.
+# pytester forgets the modules that an inner run imported: what is heavy is imported out here, once. So are the models,
+# since transformers keeps their classes and no longer finds their source, and then refuses to switch their attention.
+from transformers import GPTNeoXForCausalLM, LlamaForCausalLM, MistralForCausalLM, Phi3ForCausalLM  # noqa: F401
+
 import esa_pytest.check  # noqa: F401
 from esa_pytest.options import OPTIONS
 from esa_pytest.records import BitStability
