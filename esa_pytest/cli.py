@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,22 @@ import pytest
 from esa_pytest.errors import EsaError
 from esa_pytest.settings import Settings, resolve
 
-Command = Callable[[Settings], list[str]]
+
+def _no_arguments(_parser: argparse.ArgumentParser) -> None:
+    """Most commands take pytest's options alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What stands behind one word of `esa`.
+
+    Attributes:
+        run: gives the lines to print, each as soon as it is known.
+        add_arguments: declares the arguments that are the command's own.
+    """
+
+    run: Callable[[Settings, argparse.Namespace], Iterable[str]]
+    add_arguments: Callable[[argparse.ArgumentParser], None] = _no_arguments
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,40 +40,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        commands.add_parser(name, help=(command.__doc__ or "").split("\n")[0])
+        summary = (command.run.__doc__ or "").split("\n")[0]
+        command.add_arguments(commands.add_parser(name, help=summary, description=summary))
     chosen, rest = parser.parse_known_args(arguments)
     # pytest reads its options, ini keys and plugins; then the command takes the place of the session. It needs no
     # conftest.py, and cannot have assertions rewritten: this package is imported already.
-    return int(
-        pytest.main(["--assert=plain", "--noconftest", *rest], plugins=[_InPlaceOfASession(COMMANDS[chosen.command])])
-    )
+    session = _InPlaceOfASession(COMMANDS[chosen.command], chosen)
+    return int(pytest.main(["--assert=plain", "--noconftest", *rest], plugins=[session]))
 
 
 class _InPlaceOfASession:
     """A pytest plugin that runs a command where pytest would run tests."""
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: Command, arguments: argparse.Namespace) -> None:
         self._command = command
+        self._arguments = arguments
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> int:
         try:
-            lines = self._command(resolve(config))
+            for line in self._command.run(resolve(config), self._arguments):
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
         except EsaError as error:
             sys.stderr.write(f"esa: {error}\n")
             return int(pytest.ExitCode.USAGE_ERROR)
-        sys.stdout.write("".join(f"{line}\n" for line in lines))
         return int(pytest.ExitCode.OK)
 
 
-def list_baselines(settings: Settings) -> list[str]:
+def list_baselines(settings: Settings, _arguments: argparse.Namespace) -> list[str]:
     """List every baseline with its golden, its weights and what was reported of it."""
     from esa_pytest.inventory import inventory_lines
 
     return inventory_lines(settings)
 
 
-def report(settings: Settings) -> list[str]:
+def report(settings: Settings, _arguments: argparse.Namespace) -> list[str]:
     """Show the last run of every baseline beside what was reported of it."""
     from esa_pytest.report.comparison import comparison_lines
 
@@ -80,7 +98,7 @@ def _summary(path: Path) -> dict[str, Any]:
     return summary
 
 
-COMMANDS: dict[str, Command] = {"list": list_baselines, "report": report}
+COMMANDS: dict[str, Command] = {"list": Command(run=list_baselines), "report": Command(run=report)}
 
 
 if __name__ == "__main__":
