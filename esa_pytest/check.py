@@ -203,7 +203,12 @@ class GuardedBaseline:
             self._publish(verdict.outcome, verdict, measurement, golden, location, text)
             return
         failure = lines.failed_lines(
-            verdict, measured, golden, path=self._shown(location), command=self._context.command
+            verdict,
+            measured,
+            golden,
+            path=self._shown(location),
+            command=self._context.command,
+            notes=measurement.notes,
         )
         self._publish(verdict.outcome, verdict, measurement, golden, location, [lines.failed_line(verdict)])
         pytest.fail("\n".join(failure), pytrace=False)

@@ -101,7 +101,7 @@ def measure(
         record=record,
         scores=done[0].scores,
         seconds=seconds,
-        notes=(*prepared.notes, *_halving_notes(prepared, done[0])),
+        notes=(*model.notes, *prepared.notes, *_halving_notes(prepared, done[0])),
         strata=stratum_metrics(done[0].scores, record.strata) if record.metrics else {},
         consistency=consistency,
         prepared=done[0].prepared,

@@ -15,7 +15,7 @@ from esa_pytest.errors import SettingError
 from esa_pytest.options import OPTIONS, Given, given
 
 DEFAULT_MATRIX = {"smoke": ["smollm2-135m"]}
-_TABLES = ("corpora", "matrix", "models", "types")
+_ENTRIES = ("corpora", "matrix", "models", "packages", "types")
 _DEVICE = re.compile(r"^(auto|cpu|cuda(:\d+)?)$")
 # A year; timers know no more than some number of seconds.
 _MOST_SECONDS = 366 * 86_400.0
@@ -91,7 +91,7 @@ def resolve(config: pytest.Config) -> Settings:
     """
     root = config.rootpath
     table = tool_table(root) or {}
-    valid = sorted([*_TABLES, *(option.name for option in OPTIONS)])
+    valid = sorted([*_ENTRIES, *(option.name for option in OPTIONS)])
     for key in table:
         if key not in valid:
             raise SettingError(f"[tool.esa] has the unknown key {key!r}; valid keys are {', '.join(valid)}.")
@@ -123,7 +123,9 @@ def _tables(table: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("corpora", "models", "types"):
         if not isinstance(table.get(name, {}), dict):
             raise SettingError(f"[tool.esa] {name} is {table[name]!r}; it is a table, [tool.esa.{name}].")
-    return {name: table.get(name, {}) for name in ("corpora", "models", "types")}
+    return {name: table.get(name, {}) for name in ("corpora", "models", "types")} | {
+        "packages": table.get("packages", [])
+    }
 
 
 def _device(choice: Given) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from esa_pytest.baselines.sources import CorpusSource, DeviceType, Entry, ModelSource, Name, PositiveInt
+from esa_pytest.baselines.sources import CorpusSource, DeviceType, Distribution, Entry, ModelSource, Name, PositiveInt
 from esa_pytest.errors import SettingError
 
 # `<model>@full` is the model's true shape with random weights.
@@ -69,12 +69,13 @@ class Reported(Entry):
 
 
 class Catalog(Entry):
-    """Everything a matrix may name."""
+    """Everything a matrix may name, and the distributions whose versions are recorded beside those that always are."""
 
     models: dict[Name, Annotated[ModelSource, Field(discriminator="source")]]
     corpora: dict[Name, Annotated[CorpusSource, Field(discriminator="source")]]
     types: dict[Name, BaselineType]
     reported: dict[Name, dict[Name, Reported]]
+    packages: tuple[Distribution, ...] = ()
 
     @model_validator(mode="after")
     def _types_name_known_corpora(self) -> "Catalog":
@@ -95,6 +96,7 @@ class Baseline(Entry):
     type: BaselineType
     corpora: dict[Name, Annotated[CorpusSource, Field(discriminator="source")]]
     reported: Reported | None = None
+    packages: tuple[Distribution, ...] = ()
 
     @property
     def id(self) -> str:
@@ -111,7 +113,8 @@ def load_catalog(additions: dict[str, Any], *, folder: Path) -> Catalog:
     """The packaged catalog with a user's `[tool.esa]` tables laid over it.
 
     Args:
-        additions: the tables `models`, `corpora` and `types`; a type may give single fields of a packaged one.
+        additions: the tables `models`, `corpora` and `types`, where a type may give single fields of a packaged one,
+            and the list `packages`.
         folder: where the user's relative paths start.
 
     Raises:
@@ -124,6 +127,7 @@ def load_catalog(additions: dict[str, Any], *, folder: Path) -> Catalog:
     for model in tables["models"].values():
         if "config" in model:
             model["config"] = PACKAGED / "shapes" / model["config"]
+    tables["packages"] = additions.get("packages", [])
     for table in ("models", "corpora", "types"):
         known = tables[table]
         for name, entry in additions.get(table, {}).items():
@@ -201,6 +205,7 @@ def baseline_of(model_name: str, type_name: str, catalog: Catalog) -> Baseline:
         type=baseline_type,
         corpora={name: catalog.corpora[name] for name in baseline_type.corpora},
         reported=_reported(model_name, type_name, catalog),
+        packages=catalog.packages,
     )
 
 

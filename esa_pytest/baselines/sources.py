@@ -1,5 +1,6 @@
 """Where models and corpora come from: one schema for each kind of source in the catalog."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 NAME_PATTERN = r"^[A-Za-z0-9@](?:[A-Za-z0-9@._-]*[A-Za-z0-9])?$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 COMMIT_PATTERN = r"^[0-9a-f]{40}$"
+DISTRIBUTION_PATTERN = r"^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$"
 REPOSITORY_PATTERN = r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$"
 
 
@@ -21,6 +23,10 @@ def _without_double_underscore(name: str) -> str:
 
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80), AfterValidator(_without_double_underscore)]
+# As the package index spells it: `My_Kernels` and `my.kernels` are one distribution.
+Distribution = Annotated[
+    str, Field(pattern=DISTRIBUTION_PATTERN), AfterValidator(lambda name: re.sub(r"[-_.]+", "-", name).lower())
+]
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 PositiveInt = Annotated[int, Field(gt=0)]
 DeviceType = Literal["cpu", "cuda"]

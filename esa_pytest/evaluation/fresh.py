@@ -4,10 +4,8 @@ Reads a `FreshRun` as JSON from standard input and prints a `FreshScores` as JSO
 """
 
 import hashlib
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -20,6 +18,7 @@ from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import load_model, resolve_device
 from esa_pytest.evaluation.metrics import compute_metrics
 from esa_pytest.evaluation.preparation import prepare_for
+from esa_pytest.evaluation.processes import child_environment
 from esa_pytest.records import Metrics, TokenScores
 
 _ANSWER = "esa-scores "
@@ -65,13 +64,12 @@ def scores_of_fresh_process(baseline: Baseline, *, device: torch.device, batch_t
     """
     run = FreshRun(baseline=baseline, device=str(device), threads=torch.get_num_threads(), batch_tokens=batch_tokens)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "esa_pytest.evaluation.fresh"],
+        [sys.executable, "-P", "-W", "ignore", "-m", "esa_pytest.evaluation.fresh"],
         input=run.model_dump_json(),
         capture_output=True,
         text=True,
         check=False,
-        # The folder that this package was imported from, should it not be installed.
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [_import_root(), os.environ.get("PYTHONPATH")]))},
+        env=child_environment(),
     )
     answers = [line for line in done.stdout.splitlines() if line.startswith(_ANSWER)]
     if done.returncode != 0 or not answers:
@@ -81,10 +79,6 @@ def scores_of_fresh_process(baseline: Baseline, *, device: torch.device, batch_t
             f"mend the cause and run again."
         )
     return FreshScores.model_validate_json(answers[-1].removeprefix(_ANSWER))
-
-
-def _import_root() -> str:
-    return str(Path(__file__).resolve().parents[2])
 
 
 def main() -> None:

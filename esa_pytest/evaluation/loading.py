@@ -16,6 +16,7 @@ from esa_pytest.evaluation.capacity import available_bytes, needed_bytes, refuse
 from esa_pytest.evaluation.checkpoints import Checkpoint
 from esa_pytest.evaluation.quiet import quiet_transformers
 from esa_pytest.evaluation.random_weights import shaped_network
+from esa_pytest.evaluation.rope import rope_notes
 
 DTYPE = torch.bfloat16
 _INVENTED = ("missing_keys", "mismatched_keys")
@@ -30,12 +31,14 @@ class LoadedModel:
         tokenizer: its tokenizer.
         device: where inputs go; the whole model lies there unless it was too large for one GPU.
         placement: the devices its parameters lie on, as `cuda:0` or `cuda:0 cuda:1`.
+        notes: what a reader should know of how it was loaded.
     """
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
     placement: str
+    notes: tuple[str, ...] = ()
 
 
 def resolve_device(name: str) -> torch.device:
@@ -126,7 +129,13 @@ def load_model(name: str, checkpoint: Checkpoint, *, device: torch.device, atten
             ) from None
     network = network.eval().requires_grad_(requires_grad=False)
     _refuse_other_attention(name, network, attention)
-    return LoadedModel(network=network, tokenizer=tokenizer, device=device, placement=_placement(name, network))
+    return LoadedModel(
+        network=network,
+        tokenizer=tokenizer,
+        device=device,
+        placement=_placement(name, network),
+        notes=rope_notes(checkpoint.config, network),
+    )
 
 
 def _devices_for(name: str, checkpoint: Checkpoint, device: torch.device) -> list[torch.device]:

@@ -42,7 +42,7 @@ def assemble(
         metrics=metrics,
         scores=done.scores,
         strata=done.prepared.strata,
-        environment=environment_of(model, done),
+        environment=environment_of(model, done, packages=baseline.packages),
         resources=_resources(model, rounds),
         provenance=provenance,
         calibration=calibration,

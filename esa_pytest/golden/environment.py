@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +14,19 @@ from esa_pytest.evaluation.evaluate import Round
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.scoring import CHUNK_ROWS, SCORING_VERSION, rows_at_once
 
-_PACKAGES = ("accelerate", "numpy", "safetensors", "tokenizers", "torch", "transformers", "triton")
+# What computes, and what transformers cannot do without in a release that goes with its own.
+PACKAGES = (
+    "accelerate",
+    "flash_attn",
+    "huggingface_hub",
+    "kernels",
+    "numpy",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "triton",
+)
 # Variables that choose kernels or their order of summation.
 _VARIABLE = re.compile(
     r"^(ATEN_CPU_CAPABILITY|(ONE)?DNNL?_\w+|TORCH_MKLDNN\w*|MKL_\w+|OMP_\w+|KMP_\w+|CUBLAS(?!_WORKSPACE_CONFIG)\w*|CUDNN_\w+|NVIDIA_TF32_OVERRIDE"
@@ -24,13 +37,13 @@ _CPUINFO = Path("/proc/cpuinfo")
 _INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 
 
-def environment_of(model: LoadedModel, done: Round) -> dict[str, str]:
-    """The fingerprint of a run, sorted by name."""
+def environment_of(model: LoadedModel, done: Round, *, packages: Sequence[str] = ()) -> dict[str, str]:
+    """The fingerprint of a run, sorted by name; `packages` are distributions recorded beside those that always are."""
     found = {
         **_device(model.device),
-        **_versions(),
+        **versions(packages),
         **done.flags,
-        **{f"env.{name}": value for name, value in os.environ.items() if _VARIABLE.match(name)},
+        **variables(),
         "attention": attention_of(model.network),
         "batch_shapes": done.batch_shapes,
         "placement": model.placement,
@@ -84,12 +97,18 @@ def _cuda_driver() -> str:
         return "unknown"
 
 
-def _versions() -> dict[str, str]:
+def variables() -> dict[str, str]:
+    """The variables that choose kernels or their order of summation, as they stand."""
+    return {f"env.{name}": value for name, value in os.environ.items() if _VARIABLE.match(name)}
+
+
+def versions(packages: Sequence[str] = ()) -> dict[str, str]:
+    """The versions that are here: of python, the platform, our packages and these, and of what torch was built with."""
     found = {
         "version.python": platform.python_version(),
         "version.platform": f"{platform.system()}-{platform.machine()}",
     }
-    for package in _PACKAGES:
+    for package in (*PACKAGES, *packages):
         try:
             found[f"version.{package}"] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

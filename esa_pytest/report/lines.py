@@ -74,7 +74,15 @@ def reference_only_lines(
     ]
 
 
-def failed_lines(verdict: Verdict, measured: Record, golden: Record | None, *, path: str, command: str) -> list[str]:
+def failed_lines(
+    verdict: Verdict,
+    measured: Record,
+    golden: Record | None,
+    *,
+    path: str,
+    command: str,
+    notes: tuple[str, ...] = (),
+) -> list[str]:
     """What is shown of a baseline that failed: the cause, the table, the environment, the remedy."""
     lines = [
         f"esa: {measured.baseline} is {verdict.outcome}, {_decided(verdict).strip()}",
@@ -90,7 +98,14 @@ def failed_lines(verdict: Verdict, measured: Record, golden: Record | None, *, p
     if golden is not None:
         lines += _environment_block(verdict.environment)
         lines.append(labelled("golden", f"{path} of {golden.provenance.get('utc')}"))
-    return [*lines, "", *_remedy(verdict.outcome, command)]
+    # A note may well name the cause.
+    return [
+        *lines,
+        *notes_lines(notes),
+        "",
+        *_suspicion(verdict, measured.baseline),
+        *_remedy(verdict.outcome, command),
+    ]
 
 
 def recorded_lines(measured: Record, *, path: str, strata: Mapping[str, Metrics]) -> list[str]:
@@ -266,6 +281,13 @@ def _value(value: str | None) -> str:
         return "(none)"
     text = value.strip('"')
     return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _suspicion(verdict: Verdict, baseline: str) -> list[str]:
+    """Where packages differ, what finds out which of them did it."""
+    if not any(change.name.startswith("version.") for change in verdict.environment):
+        return []
+    return [f"{_INDENT}To find out which package did it:", f"{_INDENT * 2}esa bisect {baseline}"]
 
 
 def _remedy(outcome: Outcome, command: str) -> list[str]:

@@ -84,9 +84,19 @@ def test_drifted_run_shows_the_table_the_environment_and_the_remedy() -> None:
         "    version.torch  2.9.0 -> 2.10.0",
         "  golden         g/cpu.json of 2026-01-02T03:04:05+00:00",
         "",
+        "  To find out which package did it:",
+        "    esa bisect tiny-smoke",
         "  Check that it is no regression first. To accept it:",
         "    pytest -k tiny --snapshot-update",
     ]
+
+
+def test_notes_stand_with_a_failure_above_its_remedy() -> None:
+    text = lines.failed_lines(
+        judge(GOLDEN, DRIFTED), DRIFTED, GOLDEN, path="g", command="pytest", notes=("The text is odd.", "So is this.")
+    )
+    place = text.index("  golden         g of 2026-01-02T03:04:05+00:00")
+    assert text[place + 1 : place + 4] == ["  note: The text is odd.", "  note: So is this.", ""]
 
 
 def test_changed_inputs_are_listed_where_there_are_several() -> None:
