@@ -15,6 +15,7 @@ from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.consistency import FRESH_PROCESS
 from esa_pytest.drift.elsewhere import judge_elsewhere
 from esa_pytest.drift.judge import environment_changes, judge, needs_reference, non_finite_verdict
+from esa_pytest.drift.rules import Rules
 from esa_pytest.errors import EsaError, EsaWarning, EvaluationError, GoldenError, GoldenMissingError, UnavailableError
 from esa_pytest.evaluation.loading import dtype_of
 from esa_pytest.golden.files import read_golden
@@ -123,6 +124,7 @@ class GuardedBaseline:
 
     def _check(self) -> Verdict | None:
         measurement = self._measure()
+        rules = self._context.settings.rules
         begin = time.perf_counter()
         measured = measurement.record
         location = GoldenLocation(
@@ -132,11 +134,11 @@ class GuardedBaseline:
             dtype=dtype_of(self.model),
         )
         golden, refusal = _read(location)
-        verdict = _verdict(golden, measured)
+        verdict = _verdict(golden, measured, rules)
         if golden is not None and golden.probe is not None and verdict is not None and needs_reference(verdict):
             measurement = self._probed(measurement)
             measured = measurement.record
-            verdict = judge(golden, measured)
+            verdict = judge(golden, measured, rules)
         measurement.seconds["judge"] = time.perf_counter() - begin
         if self._is_recording(verdict, golden, refusal):
             self._record(measurement, location)
@@ -146,7 +148,7 @@ class GuardedBaseline:
         if verdict is None:
             return self._check_elsewhere(measurement, location)
         if verdict.outcome is not Outcome.NON_FINITE:
-            self._assert_snapshot(measured, location, rewriting=self._context.update)
+            self._assert_snapshot(measured, location, rewriting=self._context.update, verdict=verdict)
         if verdict.outcome is Outcome.IDENTICAL:
             _refuse_broken_promise(self.id, measurement, golden)
         self._report(verdict, measurement, golden, location)
@@ -158,7 +160,7 @@ class GuardedBaseline:
         if golden is None:
             raise self._missing(location)
         measurement = self._probed(measurement)
-        verdict = judge_elsewhere(golden, measurement.record)
+        verdict = judge_elsewhere(golden, measurement.record, self._context.settings.rules)
         if verdict is None:
             raise self._missing(location)
         if verdict.reference is not None and not verdict.reference.within and verdict.outcome.passed:
@@ -180,14 +182,16 @@ class GuardedBaseline:
 
     def _record(self, measurement: Measurement, location: GoldenLocation) -> None:
         measured = completed(measurement, self.baseline, self._shelved().model)
-        if not self._assert_snapshot(measured, location, rewriting=True):
+        if not self._assert_snapshot(measured, location, rewriting=True, verdict=None):
             raise GoldenError(f"The golden {location.json} could not be written; what was there is unchanged.")
         text = lines.recorded_lines(measured, path=self._shown(location), strata=measurement.strata)
         self._publish(RECORDED, None, measurement, None, location, text)
 
-    def _assert_snapshot(self, measured: Record, location: GoldenLocation, *, rewriting: bool) -> bool:
+    def _assert_snapshot(
+        self, measured: Record, location: GoldenLocation, *, rewriting: bool, verdict: Verdict | None
+    ) -> bool:
         """Let syrupy compare, count and, under its update flags, write."""
-        extension = golden_extension(location, rewriting=rewriting)
+        extension = golden_extension(location, rewriting=rewriting, verdict=verdict)
         return bool(self._context.snapshot.use_extension(extension) == measured)
 
     def _report(
@@ -292,8 +296,8 @@ def _trusted(location: GoldenLocation) -> Record | None:
     return _read(location)[0]
 
 
-def _verdict(golden: Record | None, measured: Record) -> Verdict | None:
+def _verdict(golden: Record | None, measured: Record, rules: Rules) -> Verdict | None:
     """The verdict, or None where there is nothing to compare with and nothing wrong in itself."""
     if golden is not None:
-        return judge(golden, measured)
+        return judge(golden, measured, rules)
     return None if measured.non_finite is None else non_finite_verdict(measured)

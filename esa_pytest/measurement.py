@@ -15,7 +15,7 @@ from esa_pytest.evaluation.metrics import stratum_metrics
 from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.golden.assembly import assemble
-from esa_pytest.records import Consistency, Metrics, Record, TokenScores
+from esa_pytest.records import Consistency, Metrics, Record
 from esa_pytest.shelf import Shelved
 
 # A context in which the work named by a phase ends with a sentence once its time is up.
@@ -37,21 +37,24 @@ class Measurement:
 
     Attributes:
         record: this run's record.
-        scores: its per-token arrays.
         seconds: wall time by part.
         notes: what a reader should know of the texts and of the run.
         strata: the metrics of each stratum; none for a run that is not finite.
         consistency: how the run repeated itself; None where the baseline does not ask, or the run is not finite.
-        prepared: what was scored, in the batches that fitted.
+        first: the round that the record is of.
     """
 
     record: Record
-    scores: TokenScores
     seconds: dict[str, float]
     notes: tuple[str, ...]
     strata: dict[str, Metrics]
     consistency: Consistency | None
-    prepared: Prepared
+    first: Round
+
+    @property
+    def prepared(self) -> Prepared:
+        """What was scored, in the batches that fitted."""
+        return self.first.prepared
 
 
 def measure(
@@ -99,12 +102,11 @@ def measure(
     }
     return Measurement(
         record=record,
-        scores=done[0].scores,
         seconds=seconds,
         notes=(*model.notes, *prepared.notes, *_halving_notes(prepared, done[0])),
         strata=stratum_metrics(done[0].scores, record.strata) if record.metrics else {},
         consistency=consistency,
-        prepared=done[0].prepared,
+        first=done[0],
     )
 
 

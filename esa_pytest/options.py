@@ -65,6 +65,17 @@ OPTIONS = (
         help="fail, instead of skipping, a baseline whose model, memory or corpus cannot be had here",
     ),
     Option(
+        name="calibrate",
+        default=False,
+        help="measure the noise of each selected baseline, as recording does, and keep it in the run's record",
+    ),
+    Option(
+        name="false_alarm_rate",
+        default="1e-4",
+        metavar="RATE",
+        help="how often a check may fail where nothing is wrong, all its statistics together",
+    ),
+    Option(
         name="load_timeout",
         default=None,
         metavar="SECONDS",

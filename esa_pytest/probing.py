@@ -1,12 +1,15 @@
 """What completes a measurement where it is needed: the float32 reference, and what a golden knows of its noise."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.evaluation.loading import LoadedModel
+from esa_pytest.evaluation.noise import measure_noise, other_processors
 from esa_pytest.evaluation.probe_noise import measure_probe_noise
-from esa_pytest.evaluation.reference import probe, why_unsuited
+from esa_pytest.evaluation.reference import probe, rounded_at_probe, why_unsuited
 from esa_pytest.golden.bit_stability import measure_bit_stability
 from esa_pytest.measurement import Measurement
 from esa_pytest.records import Record
@@ -14,29 +17,48 @@ from esa_pytest.records import Record
 
 def probed(measurement: Measurement, model: LoadedModel) -> Measurement:
     """The measurement with its float32 reference; as it was where that does not suit the model."""
-    if why_unsuited(model.network) is not None:
+    if measurement.record.probe is not None or why_unsuited(model.network) is not None:
         return measurement
-    begin = time.perf_counter()
-    found = probe(model, measurement.prepared)
-    measurement.seconds["reference"] = time.perf_counter() - begin
+    with _timed(measurement, "reference"):
+        found = probe(model, measurement.prepared)
+        rounded = rounded_at_probe(measurement.first.scores, measurement.prepared)
+        found = replace(found, window=measurement.prepared.probe_window, rounded_nll=rounded)
     return replace(measurement, record=replace(measurement.record, probe=found))
 
 
 def completed(measurement: Measurement, baseline: Baseline, model: LoadedModel) -> Record:
-    """The record as it is kept: with its bit-stability, its float32 reference, and what harmless changes do to that.
+    """The record as it is kept: with its bit-stability, its float32 reference, and the noise of both.
 
     Raises:
         GoldenError: fresh processes agree with each other and not with this one.
     """
-    begin = time.perf_counter()
-    stability = measure_bit_stability(
-        baseline, measurement.scores, device=model.device, batch_tokens=measurement.prepared.batch_tokens
-    )
-    measurement.seconds["bit_stability"] = time.perf_counter() - begin
-    record = replace(probed(measurement, model).record, bit_stability=stability)
+    with _timed(measurement, "bit_stability"):
+        stability = measure_bit_stability(
+            baseline, measurement.first.scores, device=model.device, batch_tokens=measurement.prepared.batch_tokens
+        )
+    return replace(calibrated(measurement, baseline, model), bit_stability=stability)
+
+
+def calibrated(measurement: Measurement, baseline: Baseline, model: LoadedModel) -> Record:
+    """The record with its float32 reference, and with what harmless changes do to it and to the scores."""
+    record = probed(measurement, model).record
+    with _timed(measurement, "noise"):
+        elsewhere, untried = other_processors(baseline, model, measurement.first, with_probe=record.probe is not None)
+        samples = {name: fresh.sample for name, fresh in elsewhere.items()}
+        record = replace(
+            record,
+            noise=measure_noise(model, baseline, measurement.first, elsewhere=samples, untried=untried),
+        )
     if record.probe is None:
         return record
-    begin = time.perf_counter()
-    noise = measure_probe_noise(model, measurement.prepared, record.probe)
-    measurement.seconds["reference_noise"] = time.perf_counter() - begin
+    with _timed(measurement, "reference_noise"):
+        probes = {name: fresh.probe for name, fresh in elsewhere.items() if fresh.probe is not None}
+        noise = measure_probe_noise(model, measurement.prepared, record.probe, elsewhere=probes)
     return replace(record, probe_noise=noise)
+
+
+@contextmanager
+def _timed(measurement: Measurement, part: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    yield
+    measurement.seconds[part] = time.perf_counter() - begin

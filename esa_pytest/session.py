@@ -32,6 +32,7 @@ JUDGED = frozenset(
         "unexplained-bits",
         "semantic-drift",
         "reference-only",
+        "numeric-drift",
         "metric-drift",
     }
 )

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 from esa_pytest.baselines.catalog import Baseline, Catalog, expand_matrix, load_catalog
+from esa_pytest.drift.rules import TOLERANCE_NAMES, TOLERANCES, Rules
 from esa_pytest.errors import SettingError
 from esa_pytest.options import OPTIONS, Given, given
 
 DEFAULT_MATRIX = {"smoke": ["smollm2-135m"]}
-_ENTRIES = ("corpora", "matrix", "models", "packages", "types")
+_ENTRIES = ("corpora", "matrix", "models", "packages", "tolerances", "types")
 _DEVICE = re.compile(r"^(auto|cpu|cuda(:\d+)?)$")
 # A year; timers know no more than some number of seconds.
+_LEAST_RATE, _LARGEST_RATE = 1e-9, 0.1
 _MOST_SECONDS = 366 * 86_400.0
 _TRUTH = {
     "1": True,
@@ -41,6 +43,8 @@ class Settings:
         output_dir: absolute.
         rounds: how often each evaluation is repeated; None for what the baseline type says.
         reason: why a golden is recorded.
+        calibrate: whether the noise of each selected baseline is measured.
+        rules: how strictly drift is judged.
         strict: whether a baseline that cannot be judged here fails instead of being skipped.
         load_timeout: most seconds for fetching and loading a model; None for no limit.
         evaluate_timeout: most seconds for all evaluations of a baseline; None for no limit.
@@ -55,6 +59,8 @@ class Settings:
     output_dir: Path
     rounds: int | None
     reason: str | None
+    calibrate: bool
+    rules: Rules
     strict: bool
     load_timeout: float | None
     evaluate_timeout: float | None
@@ -109,6 +115,10 @@ def resolve(config: pytest.Config) -> Settings:
         output_dir=_folder(values["output_dir"], root),
         rounds=_rounds(values["rounds"]),
         reason=None if values["reason"].value is None else str(values["reason"].value),
+        calibrate=_truth(values["calibrate"]),
+        rules=Rules(
+            false_alarm_rate=_rate(values["false_alarm_rate"]), tolerances=_tolerances(table.get("tolerances", {}))
+        ),
         strict=_truth(values["strict"]),
         load_timeout=_seconds(values["load_timeout"]),
         evaluate_timeout=_seconds(values["evaluate_timeout"]),
@@ -159,6 +169,30 @@ def _seconds(choice: Given) -> float | None:
     if not 0 < seconds <= _MOST_SECONDS:
         raise SettingError(f"{choice.origin} is {choice.value!r}; it takes a number of seconds above 0.")
     return seconds
+
+
+def _rate(choice: Given) -> float:
+    try:
+        rate = math.nan if isinstance(choice.value, bool) else float(choice.value)
+    except (TypeError, ValueError, OverflowError):
+        rate = math.nan
+    if not _LEAST_RATE <= rate <= _LARGEST_RATE:
+        raise SettingError(
+            f"{choice.origin} is {choice.value!r}; it takes a probability from {_LEAST_RATE:g} to {_LARGEST_RATE:g}."
+        )
+    return rate
+
+
+def _tolerances(table: Any) -> dict[str, float]:
+    if not isinstance(table, dict):
+        raise SettingError(f"[tool.esa] tolerances is {table!r}; it is a table, {TOLERANCES}.")
+    for name, value in table.items():
+        if name not in TOLERANCE_NAMES:
+            valid = ", ".join(TOLERANCE_NAMES)
+            raise SettingError(f"{TOLERANCES} has the unknown key {name!r}; valid keys are {valid}.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise SettingError(f"{TOLERANCES} {name} is {value!r}; it takes a number above 0.")
+    return {name: float(value) for name, value in table.items()}
 
 
 def _truth(choice: Given) -> bool:

@@ -33,6 +33,7 @@ class GoldenSnapshotExtension(SingleFileSnapshotExtension):
     file_extension = "json"
     location: ClassVar[GoldenLocation]
     rewriting: ClassVar[bool]
+    verdict: ClassVar[Verdict | None]
 
     def serialize(
         self,
@@ -50,12 +51,12 @@ class GoldenSnapshotExtension(SingleFileSnapshotExtension):
 
     def matches(self, *, serialized_data: SerializableData, snapshot_data: SerializableData) -> bool:
         """Whether the verdict passes, or, while rewriting, whether there is nothing to accept."""
-        verdict = _verdict(serialized_data, snapshot_data)
+        verdict = self.verdict or _verdict(serialized_data, snapshot_data)
         return verdict.nothing_to_accept if self.rewriting else verdict.outcome.passed
 
     def diff_lines(self, serialized_data: SerializedData, snapshot_data: SerializedData) -> Iterator[str]:
         """The verdict and its table in the place of a text diff."""
-        verdict = _verdict(serialized_data, snapshot_data)
+        verdict = self.verdict or _verdict(serialized_data, snapshot_data)
         yield f"{verdict.outcome}: {verdict.reason}"
         yield from table(verdict.rows)
 
@@ -116,15 +117,19 @@ class GoldenSnapshotExtension(SingleFileSnapshotExtension):
         return snapshot_location == str(cls.location.json)
 
 
-def golden_extension(location: GoldenLocation, *, rewriting: bool) -> type[GoldenSnapshotExtension]:
+def golden_extension(
+    location: GoldenLocation, *, rewriting: bool, verdict: Verdict | None = None
+) -> type[GoldenSnapshotExtension]:
     """The extension class that keeps its one snapshot at `location`.
 
     Args:
         location: the place of the golden.
         rewriting: whether a golden matches only where a record of this run would say the same, as under
             `--snapshot-update`; one that merely passes is then replaced too.
+        verdict: what was found already of the record that is to be compared, which then is not judged again.
     """
-    return type("GoldenSnapshotExtension", (GoldenSnapshotExtension,), {"location": location, "rewriting": rewriting})
+    attributes = {"location": location, "rewriting": rewriting, "verdict": verdict}
+    return type("GoldenSnapshotExtension", (GoldenSnapshotExtension,), attributes)
 
 
 def _verdict(serialized_data: Any, snapshot_data: Any) -> Verdict:

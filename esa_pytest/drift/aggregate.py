@@ -1,72 +1,114 @@
 """Tier 5: the numbers people quote, each with what it is allowed to drift and where that comes from.
 
-Until the tolerance is measured it is provisional: a relative shift of the loss of 1e-3. Perplexity is the loss's
-exponential, so what it is allowed follows; a token accuracy may move by the share of tokens whose argmax may flip
-when every logit is rounded anew, which is counted here as 1 % of the tokens. Calibration moves with the
-probabilities, by as much as the accuracy at the most.
+What is allowed follows from the noise that the golden measured: the loss may move as the mean shift of tier 4 may, the
+perplexity as its exponential does, token accuracy and calibration as far as they did under harmless changes. A golden
+that was recorded without its noise has provisional bounds: a relative shift of the loss of 1e-3, and for the others the
+share of tokens whose argmax may flip when every logit is rounded anew, which is counted as 1 % of the tokens.
 """
 
 import math
 
-from esa_pytest.records import Calibration, MetricRow, Metrics, Record
+import numpy as np
+
+from esa_pytest.drift.instruments import read_mean
+from esa_pytest.drift.noise_model import NoiseModel
+from esa_pytest.drift.numeric import MEASURED, family_of, noise_model
+from esa_pytest.drift.predictive import Predictive, Values
+from esa_pytest.drift.rules import Rules
+from esa_pytest.records import CALIBRATION_NAMES, Calibration, MetricRow, Metrics, Record
 
 RELATIVE_LOSS_TOLERANCE = 1e-3
 ACCURACY_TOLERANCE = 0.01
 CALIBRATION_TOLERANCE = 0.01
-SOURCE = "provisional"
+PROVISIONAL = "provisional"
 
 
-def metric_rows(golden: Record, measured: Record) -> tuple[MetricRow, ...]:
+def metric_rows(golden: Record, measured: Record, rules: Rules) -> tuple[MetricRow, ...]:
     """Loss, perplexity, token accuracy and calibration side by side; both directions are judged alike."""
     assert golden.metrics is not None and measured.metrics is not None  # noqa: PT018, S101  (tier 1 has seen to it)
-    rows = _quoted_rows(golden.metrics, measured.metrics)
-    if golden.calibration is None or measured.calibration is None:
-        return rows
-    return rows + _calibration_rows(golden.calibration, measured.calibration)
+    model = noise_model(golden)
+    allowed = _provisional(golden) if model is None else _measured(golden, model, rules)
+    source = PROVISIONAL if model is None else MEASURED
+    return tuple(
+        _row(name, golden, measured, *rules.widened(name, bound, source))
+        for name, bound in allowed.items()
+        if name not in CALIBRATION_NAMES or (golden.calibration is not None and measured.calibration is not None)
+    )
 
 
-def _quoted_rows(golden: Metrics, measured: Metrics) -> tuple[MetricRow, ...]:
-    loss = RELATIVE_LOSS_TOLERANCE * golden.mean_nll
-    allowed = {
+def _measured(golden: Record, model: NoiseModel, rules: Rules) -> dict[str, float]:
+    assert golden.metrics is not None  # noqa: S101  (tier 1 has seen to it)
+    rate = rules.false_alarm_rate / family_of(golden)
+    loss = allowed_mean(model, rate)
+    # One token more or less is never a drift of the accuracy.
+    least = 1.0 / golden.metrics.num_scored_tokens
+    found = {
         "mean_nll": loss,
-        "perplexity": golden.perplexity * math.expm1(loss),
+        "perplexity": golden.metrics.perplexity * math.expm1(loss),
+        "token_accuracy": max(least, _either_way(model.accuracy, rate)),
+    }
+    for name in CALIBRATION_NAMES:
+        spread = model.calibration(name)
+        if golden.calibration is not None and spread is not None:
+            found[name] = _either_way(spread, rate)
+    return found
+
+
+def allowed_mean(model: NoiseModel, rate: float) -> float:
+    """The largest mean shift that is not rarer than a rate, in a run as noisy as usual."""
+    nothing: Values = np.array(0.0)
+    usual = read_mean(model, nothing, np.array(model.usual_error_of_mean), num_blocks=model.blocks.number)
+    return usual.allowed(rate)
+
+
+def _either_way(spread: Predictive, rate: float) -> float:
+    return spread.quantile(1 - rate / 2)
+
+
+def _provisional(golden: Record) -> dict[str, float]:
+    assert golden.metrics is not None  # noqa: S101  (tier 1 has seen to it)
+    loss = RELATIVE_LOSS_TOLERANCE * golden.metrics.mean_nll
+    found = {
+        "mean_nll": loss,
+        "perplexity": golden.metrics.perplexity * math.expm1(loss),
         "token_accuracy": ACCURACY_TOLERANCE,
     }
-    return tuple(
-        _row(name, golden, measured, drift=_drift(name, golden, measured), allowed=bound)
-        for name, bound in allowed.items()
-    )
-
-
-def _calibration_rows(golden: Calibration, measured: Calibration) -> tuple[MetricRow, ...]:
-    allowed = {
-        "ece": CALIBRATION_TOLERANCE,
+    if golden.calibration is None:
+        return found
+    return found | {
         "brier": CALIBRATION_TOLERANCE,
+        "ece": CALIBRATION_TOLERANCE,
         # An entropy is in nats, as the loss is.
-        "mean_entropy": RELATIVE_LOSS_TOLERANCE * 10 * golden.mean_entropy,
+        "mean_entropy": RELATIVE_LOSS_TOLERANCE * 10 * golden.calibration.mean_entropy,
         "top_k_mass": CALIBRATION_TOLERANCE,
     }
-    return tuple(
-        _row(name, golden, measured, drift=getattr(measured, name) - getattr(golden, name), allowed=bound)
-        for name, bound in allowed.items()
-    )
 
 
-def _row(
-    name: str, golden: Metrics | Calibration, measured: Metrics | Calibration, *, drift: float, allowed: float
-) -> MetricRow:
+def _row(name: str, golden: Record, measured: Record, allowed: float, source: str) -> MetricRow:
+    old, new = _holder(name, golden), _holder(name, measured)
     return MetricRow(
         name=name,
-        golden=getattr(golden, name),
-        measured=getattr(measured, name),
-        drift=drift,
+        golden=getattr(old, name),
+        measured=getattr(new, name),
+        drift=_drift(name, old, new),
         allowed=allowed,
-        source=SOURCE,
+        source=source,
     )
 
 
-def _drift(name: str, golden: Metrics, measured: Metrics) -> float:
-    if name == "token_accuracy" and golden.num_scored_tokens == measured.num_scored_tokens:
+def _holder(name: str, record: Record) -> Metrics | Calibration:
+    found = record.calibration if name in CALIBRATION_NAMES else record.metrics
+    assert found is not None  # noqa: S101  (asked before)
+    return found
+
+
+def _drift(name: str, golden: Metrics | Calibration, measured: Metrics | Calibration) -> float:
+    if (
+        name == "token_accuracy"
+        and isinstance(golden, Metrics)
+        and isinstance(measured, Metrics)
+        and golden.num_scored_tokens == measured.num_scored_tokens
+    ):
         # From the counts: 0.51 - 0.50 is more than 0.01 in floating point, one token in a hundred is not.
         return (measured.num_correct_tokens - golden.num_correct_tokens) / golden.num_scored_tokens
     return float(getattr(measured, name) - getattr(golden, name))

@@ -1,15 +1,18 @@
 """A golden of another device: its bits say nothing here, its float32 reference does."""
 
+from esa_pytest.drift.causes import ranked
 from esa_pytest.drift.identity import probe_identity_changes
-from esa_pytest.drift.judge import describe_change, environment_changes, non_finite_verdict, reference_sight
+from esa_pytest.drift.judge import describe_change, environment_changes, non_finite_verdict
 from esa_pytest.drift.reference import reference_drift
+from esa_pytest.drift.rules import Rules
+from esa_pytest.drift.sight import detectable_reference, spoken
 from esa_pytest.records import Outcome, Record, Tier, Verdict
 
 # Pairs of device classes between which a measurement has shown that the probe agrees within its tolerance.
 PROVEN_PAIRS: frozenset[frozenset[str]] = frozenset()
 
 
-def judge_elsewhere(golden: Record, measured: Record) -> Verdict | None:
+def judge_elsewhere(golden: Record, measured: Record, rules: Rules = Rules()) -> Verdict | None:  # noqa: B008
     """Compare this run with another device's accepted one by tiers 0, 1 and 3; None without a probe on both sides.
 
     Between devices whose agreement nobody has measured, a drift of the reference is told and does not fail.
@@ -23,8 +26,8 @@ def judge_elsewhere(golden: Record, measured: Record) -> Verdict | None:
         )
     if measured.non_finite is not None or measured.metrics is None:
         return non_finite_verdict(measured)
-    reference = reference_drift(golden, measured)
-    if reference is None:
+    reference = reference_drift(golden, measured, rules)
+    if reference is None or golden.probe_noise is None:
         return None
     proven = frozenset({golden.device, measured.device}) in PROVEN_PAIRS
     agrees = "agrees with" if reference.within else "differs from"
@@ -32,6 +35,7 @@ def judge_elsewhere(golden: Record, measured: Record) -> Verdict | None:
     doubt = (
         "" if proven else f"; unproven between {golden.device} and {measured.device}, so this is told and not judged"
     )
+    sight = {"reference": detectable_reference(golden.probe_noise, rules)}
     return Verdict(
         outcome=outcome,
         tier=Tier.REFERENCE,
@@ -39,7 +43,8 @@ def judge_elsewhere(golden: Record, measured: Record) -> Verdict | None:
             f"there is no golden for {measured.device}, and the float32 reference {agrees} that of {golden.device}: "
             f"{reference.rms:.2g} nats rms a token, allowed are {reference.allowed_rms:.2g}{doubt}"
         ),
-        would_have_caught=(reference_sight(reference.allowed_rms),),
-        environment=environment_changes(golden.environment, measured.environment),
+        would_have_caught=spoken(sight),
+        environment=ranked(environment_changes(golden.environment, measured.environment), meaning_changed=False),
         reference=reference,
+        detectable=sight,
     )

@@ -1,10 +1,16 @@
 """Walk down the tiers and say which one decided."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from esa_pytest.drift.aggregate import RELATIVE_LOSS_TOLERANCE, metric_rows
+from esa_pytest.drift.aggregate import metric_rows
+from esa_pytest.drift.causes import ranked
 from esa_pytest.drift.identity import identity_changes
-from esa_pytest.drift.reference import allowed_rms, reference_drift
+from esa_pytest.drift.instruments import STATISTIC_NAMES
+from esa_pytest.drift.numeric import paired_drift
+from esa_pytest.drift.reference import reference_drift
+from esa_pytest.drift.rules import Rules
+from esa_pytest.drift.sight import ANY_BIT, detectable, spoken
 from esa_pytest.drift.statistics import bit_drift
 from esa_pytest.records import (
     BitDrift,
@@ -12,22 +18,54 @@ from esa_pytest.records import (
     MetricRow,
     NonFinite,
     Outcome,
-    ProbeNoise,
+    PairedDrift,
     Record,
     ReferenceDrift,
+    Statistic,
     Tier,
     Verdict,
 )
 
-ANY_BIT = "any changed bit"
+
+@dataclass(frozen=True, kw_only=True)
+class _Evidence:
+    """All that a verdict shows, whichever tier decides."""
+
+    environment: tuple[Change, ...]
+    rows: tuple[MetricRow, ...]
+    bits: BitDrift
+    reference: ReferenceDrift | None = None
+    paired: PairedDrift | None = None
+    detectable: Mapping[str, float] = field(default_factory=dict)
+
+    def verdict(self, outcome: Outcome, tier: Tier, reason: str) -> Verdict:
+        """A verdict with this evidence."""
+        sight = spoken(self.detectable) if outcome.passed else ()
+        return Verdict(
+            outcome=outcome,
+            tier=tier,
+            reason=reason,
+            would_have_caught=(ANY_BIT, *sight) if outcome is Outcome.IDENTICAL else sight,
+            environment=ranked(self.environment, meaning_changed=outcome is Outcome.SEMANTIC_DRIFT),
+            rows=self.rows,
+            bits=self.bits,
+            reference=self.reference,
+            paired=self.paired,
+            detectable=self.detectable,
+        )
 
 
-def judge(golden: Record, measured: Record) -> Verdict:
+def judge(golden: Record, measured: Record, rules: Rules = Rules()) -> Verdict:  # noqa: B008  (frozen)
     """Compare this run's record with the accepted one.
 
     Identity and finiteness are asked first, and end the walk where they fail. Equal bits end it too: nothing can be
     worse. Other bits are a failure of their own in an equal environment whose bit-stability was proven; the later
     tiers then say how big the drift is.
+
+    Args:
+        golden: the accepted record.
+        measured: this run's.
+        rules: how strictly.
     """
     environment = environment_changes(golden.environment, measured.environment)
     if changes := identity_changes(golden, measured):
@@ -36,20 +74,28 @@ def judge(golden: Record, measured: Record) -> Verdict:
             tier=Tier.IDENTITY,
             reason=f"{describe_change(changes[0])}; it is not the same experiment",
             changes=changes,
-            environment=environment,
+            environment=ranked(environment, meaning_changed=False),
         )
     if measured.non_finite is not None or measured.metrics is None or golden.metrics is None:
         return non_finite_verdict(measured)
-    rows = metric_rows(golden, measured)
+    rows = metric_rows(golden, measured, rules)
     bits = bit_drift(golden.scores, measured.scores)
     if bits.num_changed == 0 and all(row.golden == row.measured or row.within for row in rows):
-        return _identical(environment, rows, bits, golden.probe_noise)
-    reference = reference_drift(golden, measured)
+        evidence = _Evidence(
+            environment=environment, rows=rows, bits=bits, detectable=detectable(golden, rules, in_full=False)
+        )
+        return evidence.verdict(Outcome.IDENTICAL, Tier.EXACT, _equal(bits))
+    evidence = _Evidence(
+        environment=environment,
+        rows=rows,
+        bits=bits,
+        reference=reference_drift(golden, measured, rules),
+        paired=paired_drift(golden, measured, rules) if bits.num_changed else None,
+        detectable=detectable(golden, rules, in_full=True),
+    )
     if bits.num_changed and not environment and golden.bit_stability is not None and golden.bits_proven:
-        return _unexplained(golden.bit_stability.fresh_processes, environment, rows, bits, reference)
-    if reference is not None and not reference.within:
-        return _semantic(environment, rows, bits, reference)
-    return _aggregate(environment, rows, bits, reference, stable=golden.bits_proven)
+        return _unexplained(evidence, golden.bit_stability.fresh_processes)
+    return _drifted(evidence, stable=golden.bits_proven)
 
 
 def needs_reference(verdict: Verdict) -> bool:
@@ -99,39 +145,38 @@ def _short(value: str | None) -> str:
     return text if len(text) <= 24 else f"{text[:12]}…"
 
 
-def _identical(
-    environment: tuple[Change, ...], rows: tuple[MetricRow, ...], bits: BitDrift, noise: ProbeNoise | None
-) -> Verdict:
-    return Verdict(
-        outcome=Outcome.IDENTICAL,
-        tier=Tier.EXACT,
-        reason=f"{bits.num_compared} of {bits.num_compared} {bits.unit} NLLs bit-equal",
-        would_have_caught=(ANY_BIT, *(() if noise is None else (reference_sight(allowed_rms(noise)),))),
-        environment=environment,
-        rows=rows,
-        bits=bits,
+def _equal(bits: BitDrift) -> str:
+    return f"{bits.num_compared} of {bits.num_compared} {bits.unit} NLLs bit-equal"
+
+
+def _drifted(evidence: _Evidence, *, stable: bool) -> Verdict:
+    """Tiers 3 to 5, of which the first that noise does not explain decides."""
+    reference, paired = evidence.reference, evidence.paired
+    if reference is not None and not reference.within:
+        reason = f"the model computes something else: the float32 reference moved by {_how_far(reference)}"
+        return evidence.verdict(Outcome.SEMANTIC_DRIFT, Tier.REFERENCE, f"{reason}{_first_moved(reference)}")
+    changed = _changed_bits(evidence, stable=stable)
+    if paired is not None and paired.beyond:
+        reason = f"{changed}, and {describe_statistic(paired.beyond[0], paired.num_patterns)}"
+        return evidence.verdict(Outcome.NUMERIC_DRIFT, Tier.PAIRED, reason)
+    drifted = [row for row in evidence.rows if not row.within]
+    if drifted:
+        worst = max(drifted, key=lambda row: abs(row.drift) / row.allowed if row.allowed else 0.0)
+        reason = f"{changed}, and {worst.name} drifted by {worst.drift:+.4g}, allowed is {worst.allowed:.2g}"
+        return evidence.verdict(Outcome.METRIC_DRIFT, Tier.AGGREGATE, reason)
+    if paired is not None and paired.refusal is None:
+        reason = f"{changed}, and the drift is what {paired.num_patterns} harmless bit patterns show"
+        return evidence.verdict(Outcome.WITHIN_NOISE, Tier.PAIRED, reason)
+    return evidence.verdict(
+        Outcome.WITHIN_NOISE, Tier.AGGREGATE, f"{changed}, and every metric is within its tolerance"
     )
 
 
-def reference_sight(allowed: float) -> str:
-    """What the probe is able to see where so many nats rms are allowed, in words."""
-    return f"reference {allowed:.1g} nats"
-
-
-def _semantic(
-    environment: tuple[Change, ...], rows: tuple[MetricRow, ...], bits: BitDrift, reference: ReferenceDrift
-) -> Verdict:
-    return Verdict(
-        outcome=Outcome.SEMANTIC_DRIFT,
-        tier=Tier.REFERENCE,
-        reason=(
-            f"the model computes something else: the float32 reference moved by {_how_far(reference)}"
-            f"{_first_moved(reference)}"
-        ),
-        environment=environment,
-        rows=rows,
-        bits=bits,
-        reference=reference,
+def describe_statistic(statistic: Statistic, num_patterns: int) -> str:
+    """A statistic that noise does not explain, as a clause."""
+    return (
+        f"the drift's {STATISTIC_NAMES[statistic.name]} is {statistic.value:.3g} {statistic.unit}, allowed are "
+        f"{statistic.allowed:.2g} by the noise of {num_patterns} bit patterns"
     )
 
 
@@ -146,35 +191,22 @@ def _first_moved(reference: ReferenceDrift) -> str:
     return "" if reference.first_moved is None else f"; the first module that moved is {reference.first_moved}"
 
 
-def _unexplained(
-    processes: int,
-    environment: tuple[Change, ...],
-    rows: tuple[MetricRow, ...],
-    bits: BitDrift,
-    reference: ReferenceDrift | None,
-) -> Verdict:
-    return Verdict(
-        outcome=Outcome.UNEXPLAINED_BITS,
-        tier=Tier.EXACT,
-        reason=(
-            f"{bits.num_changed} of {bits.num_compared} {bits.unit} NLLs have other bits, the environment is the "
-            f"golden's, and {processes} fresh processes gave equal bits when it was recorded: an unrestored "
-            f"perturbation, a flag that is not listed, or bad memory"
-            f"{'' if reference is None or reference.within else _first_moved(reference)}"
-        ),
-        environment=environment,
-        rows=rows,
-        bits=bits,
-        reference=reference,
+def _unexplained(evidence: _Evidence, processes: int) -> Verdict:
+    bits, reference = evidence.bits, evidence.reference
+    reason = (
+        f"{bits.num_changed} of {bits.num_compared} {bits.unit} NLLs have other bits, the environment is the "
+        f"golden's, and {processes} fresh processes gave equal bits when it was recorded: an unrestored "
+        f"perturbation, a flag that is not listed, or bad memory"
+        f"{'' if reference is None or reference.within else _first_moved(reference)}"
     )
+    return evidence.verdict(Outcome.UNEXPLAINED_BITS, Tier.EXACT, reason)
 
 
-def _changed_bits(
-    environment: tuple[Change, ...], bits: BitDrift, reference: ReferenceDrift | None, *, stable: bool
-) -> str:
+def _changed_bits(evidence: _Evidence, *, stable: bool) -> str:
     """Which bits changed, why that is no failure of its own, and what the reference says, as a clause."""
+    bits, environment = evidence.bits, evidence.environment
     if bits.num_changed == 0:
-        return f"{bits.num_compared} of {bits.num_compared} {bits.unit} NLLs bit-equal"
+        return _equal(bits)
     why = (
         f" in an environment that differs in {len(environment)} {'item' if len(environment) == 1 else 'items'}"
         if environment
@@ -182,41 +214,6 @@ def _changed_bits(
         if stable
         else " and the golden's bit-stability was not proven"
     )
-    meaning = "" if reference is None else ", the float32 reference agrees (rounding changed, meaning did not)"
+    agrees = ", the float32 reference agrees (rounding changed, meaning did not)"
+    meaning = "" if evidence.reference is None else agrees
     return f"{bits.num_changed} of {bits.num_compared} {bits.unit} NLLs have other bits{why}{meaning}"
-
-
-def _aggregate(
-    environment: tuple[Change, ...],
-    rows: tuple[MetricRow, ...],
-    bits: BitDrift,
-    reference: ReferenceDrift | None,
-    *,
-    stable: bool,
-) -> Verdict:
-    drifted = [row for row in rows if not row.within]
-    changed = _changed_bits(environment, bits, reference, stable=stable)
-    if drifted:
-        worst = max(drifted, key=lambda row: abs(row.drift) / row.allowed if row.allowed else 0.0)
-        return Verdict(
-            outcome=Outcome.METRIC_DRIFT,
-            tier=Tier.AGGREGATE,
-            reason=f"{changed}, and {worst.name} drifted by {worst.drift:+.4g}, allowed is {worst.allowed:.2g}",
-            environment=environment,
-            rows=rows,
-            bits=bits,
-            reference=reference,
-        )
-    return Verdict(
-        outcome=Outcome.WITHIN_NOISE,
-        tier=Tier.AGGREGATE,
-        reason=f"{changed}, and every metric is within its tolerance",
-        would_have_caught=(
-            *([] if reference is None else [reference_sight(reference.allowed_rms)]),
-            f"a loss shift of {RELATIVE_LOSS_TOLERANCE:.1%} (provisional)",
-        ),
-        environment=environment,
-        rows=rows,
-        bits=bits,
-        reference=reference,
-    )

@@ -5,11 +5,15 @@ the root mean square over tokens and for a single token. A drift is traced to th
 execution, whose fingerprint left its own noise: what comes before it computes what it computed.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
+from esa_pytest.drift.rules import Rules
 from esa_pytest.records import Probe, ProbeNoise, Record, ReferenceDrift
 
 NOISE_FACTOR = 4.0
+HEAD = "lm_head"
 # A probe whose noise is above this sees no ordinary single weight any more.
 WEAK_ABOVE = 1e-4
 # Float32 rounding alone: a model may have been lucky under every change that was tried.
@@ -17,7 +21,7 @@ _LEAST_RMS = 2.5e-7
 _LEAST_FINGERPRINT = 1e-6
 
 
-def reference_drift(golden: Record, measured: Record) -> ReferenceDrift | None:
+def reference_drift(golden: Record, measured: Record, rules: Rules = Rules()) -> ReferenceDrift | None:  # noqa: B008
     """Compare two probes, None where one is missing or was computed otherwise."""
     old, new, noise = golden.probe, measured.probe, golden.probe_noise
     if old is None or new is None or noise is None or old.version != new.version or old.nll.shape != new.nll.shape:
@@ -25,18 +29,23 @@ def reference_drift(golden: Record, measured: Record) -> ReferenceDrift | None:
     if old.fingerprints.shape[1:] != new.fingerprints.shape[1:]:
         return None
     drift = new.nll - old.nll
-    moved = _moved_points(old, new, noise)
-    return ReferenceDrift(
+    modules = _module_drifts(old, new, noise)
+    # A NaN has moved.
+    moved = [name for name, size in modules if not size <= 1]
+    found = ReferenceDrift(
         num_tokens=int(drift.size),
         rms=float(np.sqrt(np.mean(drift**2))),
         maximum=float(np.abs(drift).max()),
-        allowed_rms=allowed_rms(noise),
-        allowed_maximum=NOISE_FACTOR * max(noise.maximum, _LEAST_RMS),
+        allowed_rms=rules.widened("reference_rms", allowed_rms(noise), "")[0],
+        allowed_maximum=rules.widened("reference_maximum", NOISE_FACTOR * max(noise.maximum, _LEAST_RMS), "")[0],
         weak=noise.rms > WEAK_ABOVE,
         first_moved=moved[0] if moved else None,
         num_moved=len(moved),
         num_points=len(old.points),
+        modules=modules,
     )
+    # Behind the last module that has a fingerprint there is the head alone.
+    return found if found.within or moved or len(modules) < len(old.points) else replace(found, first_moved=HEAD)
 
 
 def allowed_rms(noise: ProbeNoise) -> float:
@@ -44,13 +53,13 @@ def allowed_rms(noise: ProbeNoise) -> float:
     return NOISE_FACTOR * max(noise.rms, _LEAST_RMS)
 
 
-def _moved_points(old: Probe, new: Probe, noise: ProbeNoise) -> list[str]:
-    """The modules that moved by more than their noise allows, in the order of execution."""
+def _module_drifts(old: Probe, new: Probe, noise: ProbeNoise) -> tuple[tuple[str, float], ...]:
+    """The drift of every module's fingerprint over what its noise allows, in the order of execution."""
     rows = dict(zip(new.points, new.fingerprints, strict=True))
     allowed = NOISE_FACTOR * np.maximum(noise.fingerprints, _LEAST_FINGERPRINT)
-    return [
-        name
+    return tuple(
+        (name, float(np.abs(rows[name] - before).max() / bound))
         for name, before, bound in zip(old.points, old.fingerprints, allowed, strict=True)
-        # A module that another release of transformers calls otherwise cannot be compared; a NaN has moved.
-        if name in rows and not np.abs(rows[name] - before).max() <= bound
-    ]
+        # A module that another release of transformers calls otherwise cannot be compared.
+        if name in rows
+    )

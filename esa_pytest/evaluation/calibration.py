@@ -20,7 +20,7 @@ def calibrate(scores: TokenScores, probabilities: TokenProbabilities) -> Calibra
         mean_entropy=_mean(probabilities.entropy),
         top_k_mass=_mean(probabilities.top_k_mass),
         entropy_by_position={
-            label: _mean(probabilities.entropy[chosen]) for label, chosen in _buckets(scores.position)
+            label: _mean(probabilities.entropy[chosen]) for label, chosen in position_buckets(scores.position)
         },
     )
 
@@ -41,7 +41,7 @@ def expected_calibration_error(
     return float(np.abs(gaps).sum() / wide.size)
 
 
-def _buckets(position: npt.NDArray[np.int32]) -> list[tuple[str, npt.NDArray[np.bool_]]]:
+def position_buckets(position: npt.NDArray[np.int32]) -> list[tuple[str, npt.NDArray[np.bool_]]]:
     """Ranges of positions that hold any token, by label."""
     found = []
     low, high = 0, _FIRST_BUCKET

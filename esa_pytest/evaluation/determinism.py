@@ -3,9 +3,10 @@
 import os
 import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,17 @@ _WORKSPACE_VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @contextmanager
-def deterministic(*, seed: int) -> Iterator[None]:
+def deterministic(*, seed: int, switches: Mapping[str, bool] = MappingProxyType({})) -> Iterator[None]:
     """Seed python, numpy, torch and CUDA, ask for deterministic algorithms, and restore all of it on leaving.
+
+    Args:
+        seed: of all random states.
+        switches: values of single flags in the place of ours, by name, to measure what they change.
 
     A forward pass draws nothing; the seeds are for what a user's own model may draw. Where torch knows no
     deterministic kernel it warns and goes on: whether bits are stable is measured, not assumed.
     """
-    with _seeded(seed), _deterministic_algorithms():
+    with _seeded(seed), _deterministic_algorithms(switches):
         yield
 
 
@@ -42,7 +47,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _deterministic_algorithms() -> Iterator[None]:
+def _deterministic_algorithms(switches: Mapping[str, bool]) -> Iterator[None]:
     utils: Any = torch.utils.deterministic  # a module whose attribute is a property, which no type checker sees
     mode, fill = torch.get_deterministic_debug_mode(), utils.fill_uninitialized_memory
     workspace = os.environ.get(_WORKSPACE_VARIABLE)
@@ -51,7 +56,7 @@ def _deterministic_algorithms() -> Iterator[None]:
     # Filling fresh memory with NaN costs a pass over every tensor and changes no result.
     utils.fill_uninitialized_memory = False
     for flag in _FLAGS:
-        flag.write(flag.value)
+        flag.write(switches.get(flag.name, flag.value))
     # The same as use_deterministic_algorithms(mode=True, warn_only=True), which first imports the whole of inductor.
     torch.set_deterministic_debug_mode("warn")
     try:

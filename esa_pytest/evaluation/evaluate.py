@@ -1,8 +1,9 @@
 """One round of a baseline: every batch scored, timed, and watched for NaN, in batches that fit the memory."""
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from esa_pytest.evaluation.memory import peak_memory
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.scoring import BatchScores, head_is_separable, score_batch
 from esa_pytest.evaluation.timing import Stopwatch
-from esa_pytest.records import Batch, NonFinite, TokenProbabilities, TokenScores
+from esa_pytest.records import Batch, NonFinite, TokenProbabilities, TokenScores, TopProbabilities
 
 # A progress bar appears for what takes longer than this, on a terminal only.
 _PROGRESS_DELAY_SECONDS = 2.0
@@ -28,6 +29,7 @@ class Round:
 
     Attributes:
         scores: per-token values in the order of the batches.
+        top: the likeliest tokens at a fixed sample.
         probabilities: what the distributions were like; None where that was not asked for.
         non_finite: where the first NaN or infinity was met, if any.
         seconds: time of the whole round on the device.
@@ -41,6 +43,7 @@ class Round:
     """
 
     scores: TokenScores
+    top: TopProbabilities
     probabilities: TokenProbabilities | None
     non_finite: NonFinite | None
     seconds: float
@@ -64,7 +67,13 @@ class Round:
 
 
 def evaluate(
-    model: LoadedModel, prepared: Prepared, *, seed: int, description: str, probabilities: bool = False
+    model: LoadedModel,
+    prepared: Prepared,
+    *,
+    seed: int,
+    description: str,
+    probabilities: bool = False,
+    switches: Mapping[str, bool] = MappingProxyType({}),
 ) -> Round:
     """Score every batch once.
 
@@ -77,13 +86,14 @@ def evaluate(
         seed: for the random states of python, numpy and torch during the round.
         description: what the progress bar says.
         probabilities: whether the distributions are examined too.
+        switches: as `deterministic` takes them.
 
     Raises:
         InsufficientMemoryError: a single window a batch is too much.
     """
     halvings = 0
     while True:
-        done = _attempt(model, prepared, seed=seed, description=description, probabilities=probabilities)
+        done = _attempt(model, prepared, seed, description, switches, probabilities=probabilities)
         if done is not None:
             return replace(done, halvings=halvings)
         smaller = prepared.halved()
@@ -97,11 +107,17 @@ def evaluate(
 
 
 def _attempt(
-    model: LoadedModel, prepared: Prepared, *, seed: int, description: str, probabilities: bool
+    model: LoadedModel,
+    prepared: Prepared,
+    seed: int,
+    description: str,
+    switches: Mapping[str, bool],
+    *,
+    probabilities: bool,
 ) -> Round | None:
     """A round in the given batches, None where the memory did not suffice."""
     try:
-        with deterministic(seed=seed):
+        with deterministic(seed=seed, switches=switches):
             return _scored(model, prepared, description=description, probabilities=probabilities)
     except (RuntimeError, MemoryError) as error:
         if not ran_out_of_memory(error):
@@ -137,6 +153,7 @@ def _scored(model: LoadedModel, prepared: Prepared, *, description: str, probabi
                         torch.from_numpy(batch.input_ids).to(device),
                         torch.from_numpy(batch.targets).to(device, torch.int64),
                         split_head=split_head,
+                        sample_every=prepared.sample_every,
                         probabilities=probabilities,
                     )
                 )
@@ -148,6 +165,7 @@ def _scored(model: LoadedModel, prepared: Prepared, *, description: str, probabi
         non_finite = _blame(model, batches, finite) if layers_bad or not all(f.all() for f in finite) else None
     return Round(
         scores=_gather(batches, results),
+        top=_gather_top(batches, results, every=prepared.sample_every),
         probabilities=_gather_probabilities(results) if probabilities else None,
         non_finite=non_finite,
         seconds=watch.seconds(begin, end),
@@ -181,6 +199,15 @@ def _gather(batches: Sequence[Batch], results: Sequence[BatchScores]) -> TokenSc
         position=np.concatenate(positions).astype(np.int32),
         window=np.concatenate(windows).astype(np.int32),
         stratum=np.concatenate([batch.strata.reshape(-1) for batch in batches]),
+    )
+
+
+def _gather_top(batches: Sequence[Batch], results: Sequence[BatchScores], *, every: int) -> TopProbabilities:
+    columns = np.concatenate([np.tile(np.arange(batch.targets.shape[1]), len(batch.targets)) for batch in batches])
+    return TopProbabilities(
+        token=np.flatnonzero(columns % every == 0).astype(np.int32),
+        ids=torch.cat([result.top_ids for result in results]).cpu().numpy(),
+        log_probability=torch.cat([result.top_log_probability for result in results]).cpu().numpy(),
     )
 
 

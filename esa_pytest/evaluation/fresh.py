@@ -1,12 +1,19 @@
 """One evaluation of a baseline in a process of its own: `python -m esa_pytest.evaluation.fresh`.
 
-Reads a `FreshRun` as JSON from standard input and prints a `FreshScores` as JSON.
+Reads a `FreshRun` as JSON from standard input and prints a `FreshScores` as JSON; arrays go into a file.
 """
 
 import hashlib
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict
 
@@ -17,15 +24,25 @@ from esa_pytest.evaluation.evaluate import evaluate
 from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import load_model, resolve_device
 from esa_pytest.evaluation.metrics import compute_metrics
+from esa_pytest.evaluation.noise_sample import NoiseSample, sample_of
 from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.processes import child_environment
-from esa_pytest.records import Metrics, TokenScores
+from esa_pytest.evaluation.reference import probe
+from esa_pytest.records import IntArray, Metrics, Probe, TokenScores, TopProbabilities
 
 _ANSWER = "esa-scores "
+_SCORES = tuple(field.name for field in fields(TokenScores))
+_TOP = tuple(field.name for field in fields(TopProbabilities))
 
 
 class FreshRun(BaseModel):
-    """What a fresh process evaluates."""
+    """What a fresh process evaluates.
+
+    Attributes:
+        windows: which windows; None for all.
+        with_probe: whether the float32 reference is computed too.
+        arrays: the file that takes the arrays; None where a hash of their bits is enough.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,10 +50,13 @@ class FreshRun(BaseModel):
     device: str
     threads: int
     batch_tokens: int
+    windows: tuple[int, ...] | None = None
+    with_probe: bool = False
+    arrays: Path | None = None
 
 
 class FreshScores(BaseModel):
-    """What it answers: `bits_of` its scores, and the sums of its metrics."""
+    """What it answers: `bits_of` its scores, the sums of its metrics, and its calibration where there is one."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,11 +64,24 @@ class FreshScores(BaseModel):
     nll_sum: float
     num_scored_tokens: int
     num_correct_tokens: int
+    calibration: dict[str, float] = {}
 
     @property
     def metrics(self) -> Metrics:
         """The metrics of the fresh evaluation."""
-        return Metrics(**self.model_dump(exclude={"bits"}))
+        return Metrics(
+            nll_sum=self.nll_sum,
+            num_scored_tokens=self.num_scored_tokens,
+            num_correct_tokens=self.num_correct_tokens,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreshSample:
+    """A noise sample of another process, and its reference where that was asked for."""
+
+    sample: NoiseSample
+    probe: Probe | None
 
 
 def bits_of(scores: TokenScores) -> str:
@@ -63,20 +96,60 @@ def scores_of_fresh_process(baseline: Baseline, *, device: torch.device, batch_t
         EvaluationError: the process ended without an answer.
     """
     run = FreshRun(baseline=baseline, device=str(device), threads=torch.get_num_threads(), batch_tokens=batch_tokens)
+    return _answer(run, {})
+
+
+def sample_of_fresh_process(
+    baseline: Baseline,
+    *,
+    device: torch.device,
+    batch_tokens: int,
+    windows: IntArray,
+    variables: Mapping[str, str],
+    with_probe: bool,
+) -> FreshSample:
+    """Evaluate some windows of a baseline in a new Python process that other variables choose the kernels of.
+
+    Args:
+        baseline: what to evaluate.
+        device: on which device.
+        batch_tokens: most tokens at once.
+        windows: which windows, int32, ascending.
+        variables: of the process, beside those of this one.
+        with_probe: whether the float32 reference is computed too.
+
+    Raises:
+        EvaluationError: the process ended without an answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="esa-") as folder:
+        path = Path(folder) / "arrays.npz"
+        run = FreshRun(
+            baseline=baseline,
+            device=str(device),
+            threads=torch.get_num_threads(),
+            batch_tokens=batch_tokens,
+            windows=tuple(windows.tolist()),
+            with_probe=with_probe,
+            arrays=path,
+        )
+        return _read_arrays(path, _answer(run, variables))
+
+
+def _answer(run: FreshRun, variables: Mapping[str, str]) -> FreshScores:
     done = subprocess.run(
         [sys.executable, "-P", "-W", "ignore", "-m", "esa_pytest.evaluation.fresh"],
         input=run.model_dump_json(),
         capture_output=True,
         text=True,
         check=False,
-        env=child_environment(),
+        env={**child_environment(), **variables},
     )
     answers = [line for line in done.stdout.splitlines() if line.startswith(_ANSWER)]
     if done.returncode != 0 or not answers:
         cause = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise EvaluationError(
-            f"A fresh process that was to repeat {baseline.id} ended with {done.returncode} and no result ({cause}); "
-            f"mend the cause and run again."
+            f"A fresh process that was to repeat {run.baseline.id} ended with {done.returncode} and no result "
+            f"({cause}); mend the cause and run again."
         )
     return FreshScores.model_validate_json(answers[-1].removeprefix(_ANSWER))
 
@@ -92,16 +165,55 @@ def main() -> None:
         device=resolve_device(run.device),
         attention=baseline.model.attention,
     )
-    prepared = prepare_for(model, baseline, hub=hub)
-    done = evaluate(model, prepared.rebatched(run.batch_tokens), seed=baseline.type.seeds[0], description=baseline.id)
+    prepared = prepare_for(model, baseline, hub=hub).rebatched(run.batch_tokens)
+    if run.windows is not None:
+        prepared = prepared.only(np.array(run.windows, dtype=np.int32))
+    done = evaluate(
+        model,
+        prepared,
+        seed=baseline.type.seeds[0],
+        description=baseline.id,
+        probabilities=baseline.type.calibration and run.arrays is not None,
+    )
     metrics = compute_metrics(done.scores)
+    sample = sample_of(done)
+    if run.arrays is not None:
+        _write_arrays(run.arrays, sample, probe(model, prepared) if run.with_probe else None)
     answer = FreshScores(
         bits=bits_of(done.scores),
         nll_sum=metrics.nll_sum,
         num_scored_tokens=metrics.num_scored_tokens,
         num_correct_tokens=metrics.num_correct_tokens,
+        calibration=sample.calibration,
     )
     sys.stdout.write(f"{_ANSWER}{answer.model_dump_json()}\n")
+
+
+def _write_arrays(path: Path, sample: NoiseSample, found: Probe | None) -> None:
+    arrays: dict[str, npt.NDArray[Any]] = {f"scores_{name}": getattr(sample.scores, name) for name in _SCORES}
+    arrays |= {f"top_{name}": getattr(sample.top, name) for name in _TOP}
+    if found is not None:
+        arrays |= {"probe_nll": found.nll, "probe_fingerprints": found.fingerprints}
+        arrays |= {"probe_points": np.array(found.points), "probe_version": np.array(found.version)}
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def _read_arrays(path: Path, answer: FreshScores) -> FreshSample:
+    with np.load(path, allow_pickle=False) as arrays:
+        sample = NoiseSample(
+            scores=TokenScores(**{name: arrays[f"scores_{name}"] for name in _SCORES}),
+            top=TopProbabilities(**{name: arrays[f"top_{name}"] for name in _TOP}),
+            calibration=answer.calibration,
+        )
+        if "probe_nll" not in arrays:
+            return FreshSample(sample=sample, probe=None)
+        found = Probe(
+            version=int(arrays["probe_version"]),
+            nll=arrays["probe_nll"],
+            points=tuple(str(point) for point in arrays["probe_points"]),
+            fingerprints=arrays["probe_fingerprints"],
+        )
+    return FreshSample(sample=sample, probe=found)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from esa_pytest.errors import CorpusError, EsaWarning
 from esa_pytest.evaluation.corpora import load_corpus
 from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import LoadedModel, device_type
-from esa_pytest.evaluation.prepared import Prepared, Rectangle, Segment
+from esa_pytest.evaluation.prepared import Prepared, Rectangle, Segment, sample_every
 from esa_pytest.evaluation.tokenization import TokenStream, refuse_mismatch, tokenize
 from esa_pytest.records import Window
 
@@ -87,6 +87,7 @@ def prepare(
     strata = tuple(dict.fromkeys(name for stream in streams for name in stream.strata))
     by_name = {corpus.name: _relabelled(s, strata) for corpus, s in zip(corpora, streams, strict=True)}
     segments = _segments(kind, by_name, lengths, total=kind.scored_tokens[device_type])
+    probed = _probed_window(by_name[kind.corpora[0]], lengths[0], kind)
     return Prepared(
         segments=segments,
         rectangles=tuple(_rectangle([s for s in segments if s.context_length == n], by_name) for n in lengths),
@@ -94,14 +95,17 @@ def prepare(
         strata=strata,
         corpora_sha256={corpus.name: corpus.sha256 for corpus in corpora},
         notes=tuple(notes),
-        probe_ids=_probe_ids(by_name[kind.corpora[0]], lengths[0], kind),
+        probe_ids=_input_ids(by_name[kind.corpora[0]], probed)[: PROBE_TOKENS + 1],
+        # The first segment is of the first length, corpus and seed, and a longer choice contains the shorter.
+        probe_window=segments[0].windows.index(probed),
+        sample_every=sample_every(sum(window.num_scored for segment in segments for window in segment.windows)),
     )
 
 
-def _probe_ids(stream: TokenStream, context_length: int, kind: BaselineType) -> npt.NDArray[np.int64]:
-    """The beginning of the favourite window of the first seed, at the first context length."""
+def _probed_window(stream: TokenStream, context_length: int, kind: BaselineType) -> Window:
+    """The favourite window of the first seed, at the first context length; the probe takes its beginning."""
     (window,) = select_windows(_windows(stream, context_length, kind.stride), count=1, seed=kind.seeds[0])
-    return _input_ids(stream, window)[: PROBE_TOKENS + 1]
+    return window
 
 
 def _reachable(kind: BaselineType, limits: ModelLimits) -> tuple[list[int], list[str]]:

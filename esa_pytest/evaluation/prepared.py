@@ -1,6 +1,7 @@
 """Windows and batches of one baseline, as arrays: what a model is given, in order."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from esa_pytest.records import Batch, IntArray, Window
+
+# Of how many scored tokens, at most, the likeliest tokens are kept.
+SAMPLED_TOKENS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,10 @@ class Rectangle:
     targets: IntArray
     strata: IntArray
 
+    def rows(self, rows: Sequence[int]) -> "Rectangle":
+        """Some of its windows."""
+        return Rectangle(input_ids=self.input_ids[rows], targets=self.targets[rows], strata=self.strata[rows])
+
     def batches(self, batch_tokens: int) -> Iterator[Batch]:
         """The windows in micro-batches; the last may be smaller."""
         windows, context_length = self.input_ids.shape
@@ -57,6 +65,8 @@ class Prepared:
         notes: what a reader should know of the texts, a sentence each.
         probe_ids: what the reference probe scores: the beginning of the window that the first seed likes best, which
             does not depend on how many windows a device scores; int64, shape (tokens,).
+        probe_window: the index of that window among those that are scored.
+        sample_every: of a window's targets, the likeliest tokens of each so many-th are kept.
     """
 
     segments: tuple[Segment, ...]
@@ -66,6 +76,8 @@ class Prepared:
     corpora_sha256: dict[str, str]
     notes: tuple[str, ...]
     probe_ids: npt.NDArray[np.int64]
+    probe_window: int
+    sample_every: int
 
     @property
     def batches(self) -> tuple[Batch, ...]:
@@ -82,6 +94,36 @@ class Prepared:
     def context_lengths(self) -> list[int]:
         """The context lengths that are scored, in order."""
         return [rectangle.input_ids.shape[1] for rectangle in self.rectangles]
+
+    @property
+    def num_windows(self) -> int:
+        """How many windows are scored."""
+        return sum(len(rectangle.input_ids) for rectangle in self.rectangles)
+
+    def only(self, windows: IntArray) -> "Prepared":
+        """Some of the windows, which are then numbered anew, in the same order.
+
+        Args:
+            windows: which of them, ascending; the probe's among them.
+        """
+        chosen = set(windows.tolist())
+        segments, rectangles, first = [], [], 0
+        for segment in self.segments:
+            kept = tuple(w for number, w in enumerate(segment.windows, start=first) if number in chosen)
+            segments += [replace(segment, windows=kept)] if kept else []
+            first += len(segment.windows)
+        first = 0
+        for rectangle in self.rectangles:
+            rows = [row for row in range(len(rectangle.input_ids)) if first + row in chosen]
+            if rows:
+                rectangles.append(rectangle.rows(rows))
+            first += len(rectangle.input_ids)
+        return replace(
+            self,
+            segments=tuple(segments),
+            rectangles=tuple(rectangles),
+            probe_window=int(np.searchsorted(windows, self.probe_window)),
+        )
 
     def rebatched(self, batch_tokens: int) -> "Prepared":
         """The same windows in batches of another size."""
@@ -124,6 +166,11 @@ class Prepared:
                 digest.update(inputs.astype("<i8").tobytes())
                 digest.update(targets.astype("<i4").tobytes())
         return digest.hexdigest()
+
+
+def sample_every(num_scored: int) -> int:
+    """The smallest power of two that leaves at most `SAMPLED_TOKENS` of so many tokens."""
+    return 1 << max(0, math.ceil(math.log2(num_scored / SAMPLED_TOKENS)))
 
 
 def micro_batch_size(*, num_windows: int, context_length: int, batch_tokens: int) -> int:

@@ -1,14 +1,16 @@
 """How much the reference probe moves when nothing that matters has changed: measured for each model, never assumed."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from esa_pytest.evaluation.attention import can_switch_attention
 from esa_pytest.evaluation.finiteness import decoder_layers
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.prepared import Prepared
@@ -20,20 +22,27 @@ NUM_JITTERS = 4
 ULP = 2.0**-23
 
 
-def measure_probe_noise(model: LoadedModel, prepared: Prepared, reference: Probe) -> ProbeNoise:
+def measure_probe_noise(
+    model: LoadedModel,
+    prepared: Prepared,
+    reference: Probe,
+    *,
+    elsewhere: Mapping[str, Probe] = MappingProxyType({}),
+) -> ProbeNoise:
     """Repeat the probe under changes that must not matter, and keep the largest difference of each kind.
 
     Changes: another attention implementation; the RoPE frequencies off by their last bit; the output of every layer
-    off by its last bit, under several seeds each.
+    off by its last bit, under several seeds each; and whatever other processes tried.
 
     Args:
         model: the loaded model.
         prepared: of the baseline.
         reference: the probe as it is kept.
+        elsewhere: probes of other processes, by what was changed in them.
     """
-    variants: list[tuple[str, Probe]] = [
-        (f"attention {OTHER_ATTENTION}", probe(model, prepared, attention=OTHER_ATTENTION))
-    ]
+    variants: list[tuple[str, Probe]] = list(elsewhere.items())
+    if can_switch_attention(model.network, OTHER_ATTENTION):
+        variants.append((f"attention {OTHER_ATTENTION}", probe(model, prepared, attention=OTHER_ATTENTION)))
     kinds: tuple[tuple[str, Callable[[PreTrainedModel, int], AbstractContextManager[None]]], ...] = (
         ("last bit of inv_freq", jittered_frequencies),
         ("last bit of layer outputs", jittered_layers),

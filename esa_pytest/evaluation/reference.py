@@ -19,7 +19,7 @@ from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.scoring import head_is_separable
 from esa_pytest.evaluation.upcasting import REFERENCE_ATTENTION, in_float32
-from esa_pytest.records import Probe
+from esa_pytest.records import FloatArray, Probe, TokenScores
 
 # Raised whenever the same weights could give other values.
 PROBE_VERSION = 1
@@ -74,6 +74,13 @@ def probe(model: LoadedModel, prepared: Prepared, *, attention: str = REFERENCE_
         points=tuple(prints),
         fingerprints=_stacked(list(prints.values())),
     )
+
+
+def rounded_at_probe(scores: TokenScores, prepared: Prepared) -> FloatArray | None:
+    """The bf16 NLLs of the probe's tokens, float32, shape (tokens,); None where the run did not score all of them."""
+    count = prepared.probe_ids.size - 1
+    chosen = (scores.window == prepared.probe_window) & (scores.position < count)
+    return scores.nll[chosen] if np.count_nonzero(chosen) == count else None
 
 
 def _stacked(prints: Sequence[Tensor]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

@@ -29,6 +29,8 @@ class BatchScores:
         nll: float32, shape (windows * scored,), in nats.
         argmax: int32, shape (windows * scored,).
         finite: bool, shape (windows * scored,): whether every logit of the token is a number.
+        top_ids: int32, shape (sampled, TOP_K): the likeliest token ids at every `sample_every`-th target of a window.
+        top_log_probability: float32, shape (sampled, TOP_K): theirs in nats.
         probabilities: float32, shape (windows * scored, 4): confidence, entropy, brier, top-k mass as
             `TokenProbabilities` has them; None where they were not asked for.
     """
@@ -36,11 +38,19 @@ class BatchScores:
     nll: Tensor
     argmax: Tensor
     finite: Tensor
+    top_ids: Tensor
+    top_log_probability: Tensor
     probabilities: Tensor | None = None
 
 
 def score_batch(
-    network: PreTrainedModel, input_ids: Tensor, targets: Tensor, *, split_head: bool, probabilities: bool = False
+    network: PreTrainedModel,
+    input_ids: Tensor,
+    targets: Tensor,
+    *,
+    split_head: bool,
+    sample_every: int = 1,
+    probabilities: bool = False,
 ) -> BatchScores:
     """Score the last `scored` positions of each window.
 
@@ -49,26 +59,33 @@ def score_batch(
         input_ids: int64, shape (windows, context_length), on the model's device.
         targets: int64, shape (windows, scored), on the model's device.
         split_head: whether the head may be applied to a few rows at a time (see `head_is_separable`).
+        sample_every: of a window's targets, the likeliest tokens of each so many-th are kept, the first included.
         probabilities: whether the distributions are examined too.
     """
     num_scored = targets.shape[1]
     parts: list[BatchScores] = []
+    done = 0
     with torch.inference_mode():
         for chunk, chunk_targets in _logits(network, input_ids, targets, num_scored, split_head=split_head):
             together = rows_at_once(chunk.device)
-            parts += [
-                _score_rows(
-                    chunk[begin : begin + together],
-                    chunk_targets[begin : begin + together],
-                    probabilities=probabilities,
+            for begin in range(0, len(chunk), together):
+                rows = chunk[begin : begin + together]
+                parts.append(
+                    _score_rows(
+                        rows,
+                        chunk_targets[begin : begin + together],
+                        sampled=[r for r in range(len(rows)) if (done + r) % num_scored % sample_every == 0],
+                        probabilities=probabilities,
+                    )
                 )
-                for begin in range(0, len(chunk), together)
-            ]
+                done += len(rows)
     examined = [part.probabilities for part in parts if part.probabilities is not None]
     return BatchScores(
         nll=torch.cat([part.nll for part in parts]),
         argmax=torch.cat([part.argmax for part in parts]),
         finite=torch.cat([part.finite for part in parts]),
+        top_ids=torch.cat([part.top_ids for part in parts]),
+        top_log_probability=torch.cat([part.top_log_probability for part in parts]),
         probabilities=torch.cat(examined) if examined else None,
     )
 
@@ -95,8 +112,8 @@ def rows_at_once(device: torch.device) -> int:
     return CHUNK_ROWS if device.type == "cuda" else CPU_ROWS
 
 
-def _score_rows(logits: Tensor, targets: Tensor, *, probabilities: bool) -> BatchScores:
-    """NLL, argmax and finiteness of logits (rows, vocabulary) for targets (rows,)."""
+def _score_rows(logits: Tensor, targets: Tensor, *, sampled: list[int], probabilities: bool) -> BatchScores:
+    """NLL, argmax and finiteness of logits (rows, vocabulary) for targets (rows,), top-k at the sampled rows."""
     argmax = logits.argmax(dim=-1)
     wide = logits.to(torch.float64, copy=True).contiguous()
     target_logit = wide.gather(-1, targets[:, None])[:, 0]
@@ -105,11 +122,14 @@ def _score_rows(logits: Tensor, targets: Tensor, *, probabilities: bool) -> Batc
     powers = shifted.exp() if probabilities else shifted.exp_()
     total = powers.sum(dim=-1)
     log_sum_exp = total.log() + largest[:, 0]
+    top = logits[sampled].topk(min(TOP_K, logits.shape[-1]), dim=-1)
     return BatchScores(
         nll=(log_sum_exp - target_logit).to(torch.float32),
         argmax=argmax.to(torch.int32),
         # Smallest and largest tell it for a thirteenth of what isfinite().all() costs; both hand a NaN on.
         finite=logits.amin(dim=-1).isfinite() & logits.amax(dim=-1).isfinite(),
+        top_ids=top.indices.to(torch.int32),
+        top_log_probability=(top.values.to(torch.float64) - log_sum_exp[sampled, None]).to(torch.float32),
         probabilities=_probabilities(logits, shifted, powers, total, targets) if probabilities else None,
     )
 

@@ -13,7 +13,8 @@ from esa_pytest.records import BlockScores, TokenScores
 
 # The judged part of the JSON travels in the npz as bytes too, so that a hand edit can be named field by field.
 SEALED_JSON = "judged_json"
-_PROBE = "probe_"
+# What other parts of a golden keep beside the scores; each checks its own.
+_PARTS = ("noise_", "probe_", "top_")
 _TOKEN_DTYPES: dict[str, np.dtype[Any]] = {
     "argmax": np.dtype(np.int32),
     "nll": np.dtype(np.float32),
@@ -34,12 +35,12 @@ _BLOCK_DTYPES: dict[str, np.dtype[Any]] = {
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def pack_arrays(scores: TokenScores | BlockScores, sealed_json: bytes, probe: Mapping[str, npt.NDArray[Any]]) -> bytes:
+def pack_arrays(scores: TokenScores | BlockScores, sealed_json: bytes, parts: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """The arrays and the sealed JSON as the bytes of an .npz file."""
     buffer = io.BytesIO()
     names = _TOKEN_DTYPES if isinstance(scores, TokenScores) else _BLOCK_DTYPES
     arrays: dict[str, npt.NDArray[Any]] = {name: getattr(scores, name) for name in names}
-    arrays |= probe
+    arrays |= parts
     arrays[SEALED_JSON] = np.frombuffer(sealed_json, dtype=np.uint8)
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(arrays):
@@ -50,7 +51,7 @@ def pack_arrays(scores: TokenScores | BlockScores, sealed_json: bytes, probe: Ma
 
 
 def unpack_arrays(data: bytes, *, name: str) -> tuple[TokenScores | BlockScores, bytes, dict[str, npt.NDArray[Any]]]:
-    """The arrays, the sealed JSON, and the arrays of the probe, which are not yet checked.
+    """The arrays, the sealed JSON, and the arrays of other parts, which are not yet checked.
 
     Args:
         data: the bytes of the .npz file.
@@ -65,7 +66,7 @@ def unpack_arrays(data: bytes, *, name: str) -> tuple[TokenScores | BlockScores,
     except Exception as error:  # noqa: BLE001  (zipfile, zlib and numpy raise whatever damaged bytes lead them to)
         raise GoldenError(f"The golden {name} is damaged: its arrays cannot be read ({error}).") from None
     sealed = arrays.pop(SEALED_JSON, None)
-    probe = {key: arrays.pop(key) for key in list(arrays) if key.startswith(_PROBE)}
+    parts = {key: arrays.pop(key) for key in list(arrays) if key.startswith(_PARTS)}
     dtypes = _BLOCK_DTYPES if "nll_sum" in arrays else _TOKEN_DTYPES
     if sealed is None or sealed.dtype != np.uint8 or set(arrays) != set(dtypes):
         raise GoldenError(
@@ -77,7 +78,7 @@ def unpack_arrays(data: bytes, *, name: str) -> tuple[TokenScores | BlockScores,
         if (tokens < 1).any() or (correct < 0).any() or (correct > tokens).any():
             raise GoldenError(f"The golden {name} is damaged: the counts of its blocks contradict each other.")
     kind = BlockScores if dtypes is _BLOCK_DTYPES else TokenScores
-    return kind(**arrays), sealed.tobytes(), probe
+    return kind(**arrays), sealed.tobytes(), parts
 
 
 def _refuse_malformed(

@@ -46,6 +46,7 @@ def assemble(
         resources=_resources(model, rounds),
         provenance=provenance,
         calibration=calibration,
+        top=done.top if non_finite is None else None,
         non_finite=non_finite,
     )
 

@@ -17,7 +17,9 @@ from esa_pytest.evaluation.metrics import compute_metrics
 from esa_pytest.golden import schema
 from esa_pytest.golden.arrays import pack_arrays, unpack_arrays
 from esa_pytest.golden.blocks import kept
-from esa_pytest.golden.probe_arrays import Arrays, probe_arrays, probe_part, read_probe
+from esa_pytest.golden.noise_arrays import noise_arrays, noise_part, read_noise, read_top, top_arrays, top_part
+from esa_pytest.golden.part_arrays import Arrays
+from esa_pytest.golden.probe_arrays import probe_arrays, probe_part, read_probe
 from esa_pytest.records import (
     BitStability,
     BlockScores,
@@ -58,16 +60,18 @@ def pack(record: Record, *, npz_name: str) -> bytes:
         "calibration": None if record.calibration is None else asdict(record.calibration),
         "probe": probe_part(record.probe, record.probe_noise),
         "strata": list(record.strata),
-        "noise": {
+        "bit_stability": {
             "distinct_bit_patterns": stability.distinct_bit_patterns,
             "fresh_processes": stability.fresh_processes,
         },
+        "noise": noise_part(record.noise),
+        "top": top_part(record.top),
         "environment": dict(record.environment),
         "resources": dict(record.resources),
         "provenance": dict(record.provenance),
     }
     content["arrays"] = {"file": npz_name}
-    arrays = probe_arrays(record.probe, record.probe_noise)
+    arrays = probe_arrays(record.probe, record.probe_noise) | noise_arrays(record.noise) | top_arrays(record.top)
     npz = pack_arrays(kept(record.scores), schema.canonical(_sealed_part(content)), arrays)
     content["arrays"]["sha256"] = hashlib.sha256(npz).hexdigest()
     content["judged_sha256"] = schema.judged_sha256(content)
@@ -99,7 +103,10 @@ def unpack(data: bytes, *, name: str) -> Record:
         scores, sealed, arrays = _sealed_arrays(content, npz, name=name)
         _refuse_edits(parts, sealed, name=name)
         _refuse_contradictions(content, scores, name=name)
-        probe, noise = read_probe(content.probe, arrays, name=name)
+        probe, probe_noise = read_probe(content.probe, _of_part(arrays, "probe_"), name=name)
+        noise = read_noise(content.noise, _of_part(arrays, "noise_"), name=name)
+        num_scored = content.metrics.num_scored_tokens
+        top = read_top(content.top, _of_part(arrays, "top_"), num_scored=num_scored, name=name)
     except RecursionError:
         raise GoldenError(f"The golden {name} is nested too deeply to be read; {REMEDY}.") from None
     metrics = content.metrics
@@ -118,13 +125,19 @@ def unpack(data: bytes, *, name: str) -> Record:
         resources=content.resources,
         provenance=content.provenance,
         bit_stability=BitStability(
-            fresh_processes=content.noise.fresh_processes,
-            distinct_bit_patterns=content.noise.distinct_bit_patterns,
+            fresh_processes=content.bit_stability.fresh_processes,
+            distinct_bit_patterns=content.bit_stability.distinct_bit_patterns,
         ),
         calibration=None if content.calibration is None else Calibration(**content.calibration.model_dump()),
         probe=probe,
-        probe_noise=noise,
+        probe_noise=probe_noise,
+        top=top,
+        noise=noise,
     )
+
+
+def _of_part(arrays: Arrays, prefix: str) -> Arrays:
+    return {name: array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def join_pair(text: bytes, npz: bytes) -> bytes:

@@ -3,20 +3,20 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from esa_pytest.errors import GoldenError
+from esa_pytest.golden.part_arrays import Arrays
 from esa_pytest.golden.schema import ProbePart
 from esa_pytest.records import Probe, ProbeNoise
 
-Arrays = dict[str, npt.NDArray[Any]]
 _NLL, _POINTS, _PRINTS, _NOISE = "probe_nll", "probe_points", "probe_fingerprints", "probe_noise"
-NAMES = frozenset({_NLL, _POINTS, _PRINTS, _NOISE})
+_ROUNDED = "probe_rounded_nll"
 _DTYPES: dict[str, tuple[np.dtype[Any], int]] = {
     _NLL: (np.dtype(np.float64), 1),
     _POINTS: (np.dtype(np.uint8), 1),
     _PRINTS: (np.dtype(np.float32), 2),
     _NOISE: (np.dtype(np.float32), 1),
+    _ROUNDED: (np.dtype(np.float32), 1),
 }
 
 
@@ -35,7 +35,9 @@ def probe_part(probe: Probe | None, noise: ProbeNoise | None) -> dict[str, Any] 
         },
         "num_points": len(probe.points),
         "num_tokens": int(probe.nll.size),
+        "rounded": probe.rounded_nll is not None,
         "version": probe.version,
+        "window": probe.window,
     }
 
 
@@ -48,7 +50,11 @@ def probe_arrays(probe: Probe | None, noise: ProbeNoise | None) -> Arrays:
         _POINTS: np.frombuffer("\n".join(probe.points).encode(), dtype=np.uint8),
         _PRINTS: probe.fingerprints,
     }
-    return arrays if noise is None else arrays | {_NOISE: noise.fingerprints}
+    if probe.rounded_nll is not None:
+        arrays[_ROUNDED] = probe.rounded_nll
+    if noise is not None:
+        arrays[_NOISE] = noise.fingerprints
+    return arrays
 
 
 def read_probe(part: ProbePart | None, arrays: Arrays, *, name: str) -> tuple[Probe | None, ProbeNoise | None]:
@@ -62,7 +68,7 @@ def read_probe(part: ProbePart | None, arrays: Arrays, *, name: str) -> tuple[Pr
     Raises:
         GoldenError: an array is missing, too many, of another kind or size, or not finite.
     """
-    expected = set() if part is None else NAMES - (set() if part.noise is not None else {_NOISE})
+    expected = _expected(part)
     if set(arrays) != expected:
         raise GoldenError(
             f"The golden {name} is damaged: of its probe it holds the arrays {sorted(arrays)}, "
@@ -77,7 +83,14 @@ def read_probe(part: ProbePart | None, arrays: Arrays, *, name: str) -> tuple[Pr
         points = ()
     if len(points) != part.num_points:
         raise GoldenError(f"The golden {name} is damaged: its array {_POINTS} does not name {part.num_points} modules.")
-    probe = Probe(version=part.version, nll=arrays[_NLL], points=points, fingerprints=arrays[_PRINTS])
+    probe = Probe(
+        version=part.version,
+        nll=arrays[_NLL],
+        points=points,
+        fingerprints=arrays[_PRINTS],
+        window=part.window,
+        rounded_nll=arrays.get(_ROUNDED),
+    )
     if part.noise is None:
         return probe, None
     return probe, ProbeNoise(
@@ -89,8 +102,15 @@ def read_probe(part: ProbePart | None, arrays: Arrays, *, name: str) -> tuple[Pr
     )
 
 
+def _expected(part: ProbePart | None) -> set[str]:
+    if part is None:
+        return set()
+    optional = {_NOISE: part.noise is not None, _ROUNDED: part.rounded}
+    return {_NLL, _POINTS, _PRINTS} | {name for name, there in optional.items() if there}
+
+
 def _refuse_malformed(part: ProbePart, arrays: Arrays, *, name: str) -> None:
-    lengths = {_NLL: part.num_tokens, _PRINTS: part.num_points, _NOISE: part.num_points}
+    lengths = {_NLL: part.num_tokens, _PRINTS: part.num_points, _NOISE: part.num_points, _ROUNDED: part.num_tokens}
     for key, array in arrays.items():
         dtype, dimensions = _DTYPES[key]
         if array.dtype != dtype or array.ndim != dimensions or len(array) != lengths.get(key, len(array)):

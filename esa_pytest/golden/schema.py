@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from esa_pytest.records import METRIC_NAMES, Metrics
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -59,7 +59,9 @@ class ProbePart(_Strict):
     noise: ProbeNoisePart | None
     num_points: Annotated[int, Field(gt=0)]
     num_tokens: Annotated[int, Field(gt=0)]
+    rounded: bool
     version: int
+    window: Count
 
 
 class ArraysPart(_Strict):
@@ -69,11 +71,38 @@ class ArraysPart(_Strict):
     sha256: Sha256
 
 
-class NoisePart(_Strict):
-    """What was measured of the noise when the golden was recorded."""
+class BitStabilityPart(_Strict):
+    """How far an unchanged model repeated its bits when the golden was recorded."""
 
     distinct_bit_patterns: Annotated[int, Field(gt=0)]
     fresh_processes: Count
+
+
+class VariantPart(_Strict):
+    """One harmless change, and what it did beside the drift of each token."""
+
+    calibration: dict[str, Finite]
+    correct_drift: int
+    kl_top: Finite | None
+    name: str
+    num_top1_flips: Count
+
+
+class NoisePart(_Strict):
+    """What harmless changes did to the scores; their drifts lie in the side file."""
+
+    distinct_bit_patterns: Annotated[int, Field(gt=0)]
+    num_tokens: Annotated[int, Field(gt=0)]
+    num_windows: Annotated[int, Field(gt=0)]
+    untried: tuple[str, ...] = Field(strict=False)
+    variants: tuple[VariantPart, ...] = Field(strict=False)
+
+
+class TopPart(_Strict):
+    """The likeliest tokens at a sample of the scored ones; their arrays lie in the side file."""
+
+    num_likeliest: Annotated[int, Field(gt=0)]
+    num_tokens: Count
 
 
 class GoldenFile(_Strict):
@@ -88,7 +117,9 @@ class GoldenFile(_Strict):
     probe: ProbePart | None
     strata: tuple[str, ...] = Field(strict=False)
     arrays: ArraysPart
-    noise: NoisePart
+    bit_stability: BitStabilityPart
+    noise: NoisePart | None
+    top: TopPart | None
     environment: dict[str, str]
     resources: dict[str, Leaf]
     provenance: dict[str, str | bool | None]
@@ -104,7 +135,9 @@ JUDGED_PARTS = (
     "calibration",
     "probe",
     "strata",
+    "bit_stability",
     "noise",
+    "top",
     "environment",
 )
 

@@ -1,5 +1,6 @@
 """Frozen, keyword-only records that travel between rooms; no IO, and nothing heavier than numpy."""
 
+from esa_pytest.records.noise import Noise, Variant
 from esa_pytest.records.run import (
     CALIBRATION_NAMES,
     METRIC_NAMES,
@@ -13,8 +14,28 @@ from esa_pytest.records.run import (
     Record,
     Repeat,
 )
-from esa_pytest.records.scores import Batch, BlockScores, FloatArray, IntArray, TokenProbabilities, TokenScores, Window
-from esa_pytest.records.verdict import BitDrift, Change, MetricRow, Outcome, ReferenceDrift, Tier, Verdict
+from esa_pytest.records.scores import (
+    Batch,
+    BlockScores,
+    FloatArray,
+    IntArray,
+    TokenProbabilities,
+    TokenScores,
+    TopProbabilities,
+    Window,
+)
+from esa_pytest.records.verdict import (
+    BitDrift,
+    Change,
+    MetricRow,
+    Outcome,
+    PairedDrift,
+    PositionDrift,
+    ReferenceDrift,
+    Statistic,
+    Tier,
+    Verdict,
+)
 
 __all__ = [
     "CALIBRATION_NAMES",
@@ -30,16 +51,22 @@ __all__ = [
     "IntArray",
     "MetricRow",
     "Metrics",
+    "Noise",
     "NonFinite",
     "Outcome",
+    "PairedDrift",
+    "PositionDrift",
     "Probe",
     "ProbeNoise",
     "Record",
     "ReferenceDrift",
     "Repeat",
+    "Statistic",
     "Tier",
     "TokenProbabilities",
     "TokenScores",
+    "TopProbabilities",
+    "Variant",
     "Verdict",
     "Window",
 ]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esa_pytest.records.scores import BlockScores, TokenScores
+from esa_pytest.records.noise import Noise
+from esa_pytest.records.scores import BlockScores, FloatArray, TokenScores, TopProbabilities
 
 METRIC_NAMES = (
     "mean_nll",
@@ -153,6 +154,9 @@ class Probe:
     Attributes:
         version: of the way it is computed.
         nll: nats, float64, shape (tokens,).
+        window: the window of the run that begins with the probe's tokens.
+        rounded_nll: of the same tokens as the bf16 run scored them, float32, shape (tokens,); None where it did not
+            score all of them.
         points: the modules with a fingerprint, in the order of execution.
         fingerprints: float32, shape (points, numbers).
     """
@@ -161,6 +165,8 @@ class Probe:
     nll: npt.NDArray[np.float64]
     points: tuple[str, ...]
     fingerprints: npt.NDArray[np.float32]
+    window: int = 0
+    rounded_nll: FloatArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +206,8 @@ class Record:
         calibration: how the model's probabilities fared; None where the baseline does not ask.
         probe: the float32 reference; None where it was not needed, or does not suit the model.
         probe_noise: what was measured of its noise when the golden was recorded.
+        top: the likeliest tokens at a fixed sample of the scored ones; None where nothing was sampled.
+        noise: how the bf16 scores moved under harmless changes; measured with a golden, None for a plain run.
         non_finite: where the first NaN or infinity was met, if any; such a record is never a golden.
     """
 
@@ -216,6 +224,8 @@ class Record:
     calibration: Calibration | None = None
     probe: Probe | None = None
     probe_noise: ProbeNoise | None = None
+    top: TopProbabilities | None = None
+    noise: Noise | None = None
     non_finite: NonFinite | None = None
 
     @property

@@ -84,6 +84,30 @@ class TokenProbabilities:
     brier: FloatArray
     top_k_mass: FloatArray
 
+    def subset(self, chosen: npt.NDArray[np.bool_]) -> "TokenProbabilities":
+        """Those of chosen tokens; `chosen` has the shape (tokens,)."""
+        return TokenProbabilities(
+            confidence=self.confidence[chosen],
+            entropy=self.entropy[chosen],
+            brier=self.brier[chosen],
+            top_k_mass=self.top_k_mass[chosen],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopProbabilities:
+    """The likeliest tokens at a fixed sample of the scored tokens.
+
+    Attributes:
+        token: which scored tokens, ascending, int32, shape (sample,).
+        ids: the likeliest token ids, the likeliest first, int32, shape (sample, k).
+        log_probability: theirs in nats, float32, shape (sample, k).
+    """
+
+    token: IntArray
+    ids: IntArray
+    log_probability: FloatArray
+
 
 @dataclass(frozen=True, kw_only=True)
 class BlockScores:

@@ -1,5 +1,6 @@
 """What a check concluded, and what a reader needs to believe it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
@@ -11,6 +12,7 @@ class Tier(IntEnum):
     FINITE = 1
     EXACT = 2
     REFERENCE = 3
+    PAIRED = 4
     AGGREGATE = 5
 
 
@@ -24,6 +26,7 @@ class Outcome(StrEnum):
     UNEXPLAINED_BITS = "unexplained-bits"
     SEMANTIC_DRIFT = "semantic-drift"
     REFERENCE_ONLY = "reference-only"
+    NUMERIC_DRIFT = "numeric-drift"
     METRIC_DRIFT = "metric-drift"
 
     @property
@@ -111,6 +114,7 @@ class ReferenceDrift:
         first_moved: the first module whose fingerprint left its own noise; None if none did.
         num_moved: how many modules did.
         num_points: of how many.
+        modules: every module's drift over what its noise allows, in the order of execution.
     """
 
     num_tokens: int
@@ -122,11 +126,74 @@ class ReferenceDrift:
     first_moved: str | None
     num_moved: int
     num_points: int
+    modules: tuple[tuple[str, float], ...] = ()
 
     @property
     def within(self) -> bool:
         """Whether the meaning is what it was, as far as the probe can see; NaN never is."""
         return self.rms <= self.allowed_rms and self.maximum <= self.allowed_maximum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistic:
+    """One statistic of the paired drift, beside what harmless changes did to it.
+
+    Attributes:
+        name: as `mean` or `top1_flips`.
+        unit: of value, noise and allowance, as `nats`.
+        value: of this run.
+        noise: what is usual under harmless changes.
+        allowed: the largest that passes.
+        p_value: how often harmless changes go so far, by the model that was fitted to them.
+        beyond: whether that is rarer than the stated rate, all statistics of the check considered (Holm).
+        source: where the allowance comes from.
+    """
+
+    name: str
+    unit: str
+    value: float
+    noise: float
+    allowed: float
+    p_value: float
+    beyond: bool
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositionDrift:
+    """The drift of the tokens that a range of positions predicts; shown, not judged."""
+
+    label: str
+    num_tokens: int
+    num_changed: int
+    mean: float
+    rms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDrift:
+    """Tier 4: the drift token by token beside the noise of harmless changes.
+
+    Attributes:
+        num_tokens: over how many tokens.
+        num_patterns: by how many bit patterns the noise was measured.
+        rate: how often a check may fail where nothing is wrong, all its statistics together.
+        statistics: the most unusual first; none where `refusal` says why.
+        positions: by position in the window.
+        refusal: why the drift is not judged, a clause; None where it is.
+    """
+
+    num_tokens: int
+    num_patterns: int
+    rate: float
+    statistics: tuple[Statistic, ...]
+    positions: tuple[PositionDrift, ...]
+    refusal: str | None = None
+
+    @property
+    def beyond(self) -> tuple[Statistic, ...]:
+        """The statistics that harmless changes do not explain, the most unusual first."""
+        return tuple(statistic for statistic in self.statistics if statistic.beyond)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +210,8 @@ class Verdict:
         rows: the table of metrics.
         bits: how the per-token values differ; None where they could not be compared.
         reference: how the float32 reference differs; None where it was not asked, or does not suit the model.
+        paired: how the drift compares with measured noise; None where bits are equal or no noise was measured.
+        detectable: the smallest effect that each instrument finds in 99 of 100 runs, by its name.
     """
 
     outcome: Outcome
@@ -154,6 +223,8 @@ class Verdict:
     rows: tuple[MetricRow, ...] = field(default=())
     bits: BitDrift | None = None
     reference: ReferenceDrift | None = None
+    paired: PairedDrift | None = None
+    detectable: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def nothing_to_accept(self) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from esa_pytest.report.columns import aligned
-from esa_pytest.report.lines import count
+from esa_pytest.report.layout import count
 from esa_pytest.report.reported import REMARK
 
 _NOTHING = "-"

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 
 from esa_pytest.records import Consistency, Metrics, Repeat
-from esa_pytest.report.lines import count, labelled
+from esa_pytest.report.layout import count, labelled
 
 _SPOKEN = (("loss", "mean_nll"), ("perplexity", "perplexity"), ("accuracy", "token_accuracy"))
 _PLURALS = {"round": "rounds", "batch shape": "batch shapes", "fresh process": "fresh processes"}

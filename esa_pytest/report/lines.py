@@ -1,19 +1,16 @@
 """A verdict as the lines that a person reads."""
 
+from collections import Counter
 from collections.abc import Mapping
 
+import numpy as np
+
 from esa_pytest.drift.judge import environment_changes
-from esa_pytest.records import (
-    BitDrift,
-    Calibration,
-    Change,
-    MetricRow,
-    Metrics,
-    Outcome,
-    Record,
-    ReferenceDrift,
-    Verdict,
-)
+from esa_pytest.drift.noise_model import LEAST_VARIANTS
+from esa_pytest.drift.reference import WEAK_ABOVE, allowed_rms
+from esa_pytest.records import Calibration, Change, MetricRow, Metrics, Noise, Outcome, ProbeNoise, Record, Verdict
+from esa_pytest.report.evidence import evidence_lines, reference_lines
+from esa_pytest.report.layout import INDENT, count, labelled
 
 # People say loss; the code says mean_nll.
 _SPOKEN = {
@@ -25,8 +22,6 @@ _SPOKEN = {
     "mean_entropy": "entropy",
     "top_k_mass": "top-k mass",
 }
-_INDENT = "  "
-_LABEL_WIDTH = 15
 
 
 def environment_line(measured: Record, golden: Record | None) -> str:
@@ -51,11 +46,10 @@ def passed_lines(verdict: Verdict, measured: Record, golden: Record, strata: Map
     return [
         labelled(verdict.outcome, f"{_decided(verdict)}{verdict.reason}   {quoted(measured.metrics)}"),
         *(_environment_block(verdict.environment) if verdict.environment else []),
-        *([labelled("bits", bits_line(verdict.bits))] if verdict.bits and verdict.bits.num_changed else []),
-        *reference_lines(verdict.reference),
+        *evidence_lines(verdict, measured),
         labelled("throughput", throughput_line(measured, golden)),
         labelled("strata", strata_line(strata)),
-        f"{_INDENT}would have caught: {' · '.join(verdict.would_have_caught)}",
+        f"{INDENT}would have caught: {' · '.join(verdict.would_have_caught)}",
     ]
 
 
@@ -69,8 +63,8 @@ def reference_only_lines(
         *reference_lines(verdict.reference),
         labelled("throughput", throughput_line(measured, None)),
         labelled("strata", strata_line(strata)),
-        f"{_INDENT}would have caught: {' · '.join(verdict.would_have_caught)}",
-        f"{_INDENT}to judge all tiers here, record a golden: {command} --snapshot-update",
+        f"{INDENT}would have caught: {' · '.join(verdict.would_have_caught)}",
+        f"{INDENT}to judge all tiers here, record a golden: {command} --snapshot-update",
     ]
 
 
@@ -86,15 +80,14 @@ def failed_lines(
     """What is shown of a baseline that failed: the cause, the table, the environment, the remedy."""
     lines = [
         f"esa: {measured.baseline} is {verdict.outcome}, {_decided(verdict).strip()}",
-        f"{_INDENT}{verdict.reason}.",
+        f"{INDENT}{verdict.reason}.",
         "",
     ]
     if len(verdict.changes) > 1:
-        lines += [f"{_INDENT}changed inputs, the likeliest cause first:", *_change_lines(verdict.changes), ""]
+        lines += [f"{INDENT}changed inputs, the likeliest cause first:", *_change_lines(verdict.changes), ""]
     if verdict.rows:
         lines += [*table(verdict.rows), ""]
-    if verdict.bits is not None:
-        lines += [labelled("bits", bits_line(verdict.bits)), *reference_lines(verdict.reference)]
+    lines += evidence_lines(verdict, measured)
     if golden is not None:
         lines += _environment_block(verdict.environment)
         lines.append(labelled("golden", f"{path} of {golden.provenance.get('utc')}"))
@@ -127,17 +120,40 @@ def recorded_lines(measured: Record, *, path: str, strata: Mapping[str, Metrics]
 
 
 def noise_lines(measured: Record) -> list[str]:
-    """What harmless changes do to the float32 reference of this model."""
-    noise = measured.probe_noise
+    """What harmless changes do to the scores of this model, and to its float32 reference."""
+    return [*_score_noise_lines(measured.noise), *_reference_noise_lines(measured.probe_noise)]
+
+
+def _score_noise_lines(noise: Noise | None) -> list[str]:
+    if noise is None:
+        return []
+    sizes = [float(np.sqrt(np.mean(np.square(variant.drift, dtype=np.float64)))) for variant in noise.moved]
+    size = f"bf16 noise rms {min(sizes):.1e} to {max(sizes):.1e} nats" if sizes else "no harmless change moved a bit"
+    patterns = count(noise.distinct_bit_patterns, "bit pattern")
+    few = "" if len(noise.moved) >= LEAST_VARIANTS else "; too few to judge by"
+    return [
+        labelled("noise", f"{size} over {patterns}, {noise.nll.size} tokens ({_kinds(noise)}){few}"),
+        *(labelled("", sentence) for sentence in noise.untried),
+    ]
+
+
+def _kinds(noise: Noise) -> str:
+    """What was varied, the seeds of one kind counted."""
+    kinds = Counter(variant.name.split(", seed ")[0] for variant in noise.variants)
+    return ", ".join(name if number == 1 else f"{name} x {number}" for name, number in kinds.items())
+
+
+def _reference_noise_lines(noise: ProbeNoise | None) -> list[str]:
     if noise is None:
         return [labelled("reference", "none: it does not suit this model, so its meaning is judged by metrics alone")]
-    return [
-        labelled(
-            "reference",
-            f"float32 noise rms {noise.rms:.1e}, max {noise.maximum:.1e} nats over {noise.distinct_bit_patterns} bit "
-            f"patterns ({', '.join(noise.varied)})",
-        )
+    size = f"float32 noise rms {noise.rms:.1e}, max {noise.maximum:.1e} nats"
+    lines = [
+        labelled("reference", f"{size} over {noise.distinct_bit_patterns} bit patterns ({', '.join(noise.varied)})")
     ]
+    if noise.rms > WEAK_ABOVE:
+        sees = allowed_rms(noise) + noise.rms
+        lines.append(labelled("", f"weak probe: it sees a change of {sees:.1g} nats rms and no ordinary single weight"))
+    return lines
 
 
 def _decided(verdict: Verdict) -> str:
@@ -179,38 +195,6 @@ def memory_text(resources: Mapping[str, float | int | str | None]) -> str:
     )
 
 
-def bits_line(bits: BitDrift) -> str:
-    """How the per-token values differ."""
-    first = "" if bits.first_position is None else f" · first at position {bits.first_position} of its window"
-    flips = "" if bits.num_top1_flips is None else f" · {count(bits.num_top1_flips, 'top-1 flip')}"
-    return (
-        f"{bits.num_changed} of {bits.num_compared} {bits.unit}s changed · mean {bits.mean:+.2e} · "
-        f"rms {bits.rms:.2e} · max {bits.maximum:.2e} nats{first}{flips}"
-    )
-
-
-def reference_lines(reference: ReferenceDrift | None) -> list[str]:
-    """How the float32 reference differs, and which module moved first."""
-    if reference is None:
-        return []
-    lines = [
-        labelled(
-            "reference",
-            f"rms {reference.rms:.1e} (allowed {reference.allowed_rms:.1e}) · max {reference.maximum:.1e} (allowed "
-            f"{reference.allowed_maximum:.1e}) nats over {reference.num_tokens} tokens in float32",
-        )
-    ]
-    if reference.first_moved is not None:
-        lines.append(
-            labelled(
-                "first moved", f"{reference.first_moved}; {reference.num_moved} of {reference.num_points} modules moved"
-            )
-        )
-    if reference.weak:
-        lines.append(labelled("", "weak probe: this model's own float32 noise hides ordinary single weights"))
-    return lines
-
-
 def calibration_lines(calibration: Calibration | None) -> list[str]:
     """How far the model's probabilities can be believed."""
     if calibration is None:
@@ -227,7 +211,7 @@ def calibration_lines(calibration: Calibration | None) -> list[str]:
 
 def notes_lines(notes: tuple[str, ...]) -> list[str]:
     """What a reader should know of a run, a sentence a line."""
-    return [f"{_INDENT}note: {note}" for note in notes]
+    return [f"{INDENT}note: {note}" for note in notes]
 
 
 def table(rows: tuple[MetricRow, ...]) -> list[str]:
@@ -247,19 +231,9 @@ def table(rows: tuple[MetricRow, ...]) -> list[str]:
         )
     widths = [max(len(row[column]) for row in cells) for column in range(4)]
     return [
-        _INDENT + "  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]])
+        INDENT + "  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]])
         for row in cells
     ]
-
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun, as `1 flip` or `2 flips`."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
-def labelled(label: str, text: str) -> str:
-    """An indented line whose text begins in the column of all others."""
-    return f"{_INDENT}{f'{label} ':<{_LABEL_WIDTH}}{text}"
 
 
 def _environment_block(changes: tuple[Change, ...]) -> list[str]:
@@ -271,7 +245,7 @@ def _environment_block(changes: tuple[Change, ...]) -> list[str]:
 def _change_lines(changes: tuple[Change, ...]) -> list[str]:
     width = max(len(change.name) for change in changes)
     return [
-        f"{_INDENT * 2}{change.name:<{width}}  {_value(change.golden)} -> {_value(change.measured)}"
+        f"{INDENT * 2}{change.name:<{width}}  {_value(change.golden)} -> {_value(change.measured)}"
         for change in changes
     ]
 
@@ -287,15 +261,15 @@ def _suspicion(verdict: Verdict, baseline: str) -> list[str]:
     """Where packages differ, what finds out which of them did it."""
     if not any(change.name.startswith("version.") for change in verdict.environment):
         return []
-    return [f"{_INDENT}To find out which package did it:", f"{_INDENT * 2}esa bisect {baseline}"]
+    return [f"{INDENT}To find out which package did it:", f"{INDENT * 2}esa bisect {baseline}"]
 
 
 def _remedy(outcome: Outcome, command: str) -> list[str]:
     if outcome is Outcome.NON_FINITE:
-        return [f"{_INDENT}A run that is not finite is never a golden: mend the model or its inputs."]
+        return [f"{INDENT}A run that is not finite is never a golden: mend the model or its inputs."]
     return [
-        f"{_INDENT}Check that it is no regression first. To accept it:",
-        f"{_INDENT * 2}{command} --snapshot-update",
+        f"{INDENT}Check that it is no regression first. To accept it:",
+        f"{INDENT * 2}{command} --snapshot-update",
     ]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from esa_pytest.report.columns import aligned
-from esa_pytest.report.lines import count
+from esa_pytest.report.layout import count
 from esa_pytest.report.reported import REMARK, reported_text
 
 

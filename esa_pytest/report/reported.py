@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from esa_pytest.report.lines import labelled
+from esa_pytest.report.layout import labelled
 
 # Accuracies that are multiples of 1/2048 at perplexities of 1.03 to 1.20: no running text gives such figures.
 REMARK = "2025-08-29, CUDA, bf16, on a short paragraph repeated to fill the window: no figures of running text"

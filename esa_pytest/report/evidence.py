@@ -1,0 +1,104 @@
+"""What a verdict rests on, a line an instrument: bits, reference, noise, positions, and which tier saw what."""
+
+from esa_pytest.drift.positions import fingerprint_of
+from esa_pytest.records import BitDrift, PairedDrift, Record, ReferenceDrift, Statistic, Verdict
+from esa_pytest.report.layout import count, labelled
+
+_SPOKEN = {
+    "mean": "mean {}",
+    "rms": "rms {}",
+    "maximum": "one token {}",
+    "outlying": "outlying tokens {}",
+    "top1_flips": "top-1 flips {}",
+    "kl_top": "KL {}",
+    "distance": "distance to the reference {} of the golden's",
+}
+
+
+def evidence_lines(verdict: Verdict, measured: Record) -> list[str]:
+    """Everything that a verdict on other bits rests on."""
+    if verdict.bits is None or verdict.bits.num_changed == 0:
+        return []
+    return [
+        labelled("bits", bits_line(verdict.bits)),
+        *_fingerprint_lines(verdict, measured),
+        *reference_lines(verdict.reference),
+        *paired_lines(verdict.paired),
+        labelled("seen by", seen_line(verdict)),
+    ]
+
+
+def _fingerprint_lines(verdict: Verdict, measured: Record) -> list[str]:
+    if verdict.bits is None or verdict.outcome.passed:
+        return []
+    config = measured.identity.get("checkpoint", {}).get("config", {})
+    found = fingerprint_of(verdict.bits.first_position, config if isinstance(config, dict) else {})
+    return [] if found is None else [labelled("", f"the first changed bit stands {found}")]
+
+
+def bits_line(bits: BitDrift) -> str:
+    """How the per-token values differ."""
+    first = "" if bits.first_position is None else f" · first at position {bits.first_position} of its window"
+    flips = "" if bits.num_top1_flips is None else f" · {count(bits.num_top1_flips, 'top-1 flip')}"
+    return (
+        f"{bits.num_changed} of {bits.num_compared} {bits.unit}s changed · mean {bits.mean:+.2e} · "
+        f"rms {bits.rms:.2e} · max {bits.maximum:.2e} nats{first}{flips}"
+    )
+
+
+def reference_lines(reference: ReferenceDrift | None) -> list[str]:
+    """How the float32 reference differs, and which module moved first."""
+    if reference is None:
+        return []
+    lines = [
+        labelled(
+            "reference",
+            f"rms {reference.rms:.1e} (allowed {reference.allowed_rms:.1e}) · max {reference.maximum:.1e} (allowed "
+            f"{reference.allowed_maximum:.1e}) nats over {reference.num_tokens} tokens in float32",
+        )
+    ]
+    if reference.first_moved is not None:
+        lines.append(
+            labelled(
+                "first moved", f"{reference.first_moved}; {reference.num_moved} of {reference.num_points} modules moved"
+            )
+        )
+    if reference.weak:
+        lines.append(labelled("", "weak probe: this model's own float32 noise hides ordinary single weights"))
+    return lines
+
+
+def paired_lines(paired: PairedDrift | None) -> list[str]:
+    """The statistics of the drift beside what noise allows, and the drift by position."""
+    if paired is None:
+        return []
+    if paired.refusal is not None:
+        lines = [labelled("noise", f"not judged by: {paired.refusal}")]
+    else:
+        readings = " · ".join(_reading(statistic) for statistic in paired.statistics)
+        source = (
+            f"(measured on {count(paired.num_patterns, 'bit pattern')} and {paired.num_tokens} tokens; at most "
+            f"{paired.rate:.0e} false alarms a check)"
+        )
+        lines = [labelled("noise", readings), labelled("", source)]
+    if paired.positions:
+        each = " · ".join(f"{drift.label} {drift.rms:.1e} ({drift.num_changed})" for drift in paired.positions)
+        lines.append(labelled("by position", f"rms in nats (tokens changed): {each}"))
+    return lines
+
+
+def _reading(statistic: Statistic) -> str:
+    allowed = f"allowed {statistic.allowed:.2g}{'' if statistic.source == 'measured' else f', {statistic.source}'}"
+    mark = " <- beyond" if statistic.beyond else ""
+    return f"{_SPOKEN[statistic.name].format(f'{statistic.value:.2g}')} ({allowed}){mark}"
+
+
+def seen_line(verdict: Verdict) -> str:
+    """Which tier saw what, from the inputs to the numbers people quote."""
+    reference, paired = verdict.reference, verdict.paired
+    meaning = "not asked" if reference is None else "unchanged" if reference.within else "changed"
+    rounding = (
+        "not judged" if paired is None or paired.refusal else "beyond noise" if paired.beyond else "as noise does"
+    )
+    metrics = "within tolerance" if all(row.within for row in verdict.rows) else "drifted"
+    return f"inputs unchanged · bits changed · meaning {meaning} · bf16 rounding {rounding} · metrics {metrics}"

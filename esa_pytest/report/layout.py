@@ -1,0 +1,14 @@
+"""How a line of the terminal's output is laid out."""
+
+INDENT = "  "
+_LABEL_WIDTH = 15
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun, as `1 flip` or `2 flips`."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def labelled(label: str, text: str) -> str:
+    """An indented line whose text begins in the column of all others."""
+    return f"{INDENT}{f'{label} ':<{_LABEL_WIDTH}}{text}"
