@@ -1,0 +1,244 @@
+"""One environment tried: its packages laid over those here, a baseline measured in it, the record judged."""
+
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from packaging.utils import canonicalize_name
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.bisection.child import ANSWER, TrialAnswer, TrialRun
+from esa_pytest.bisection.differences import Move
+from esa_pytest.bisection.limits import Deadline
+from esa_pytest.bisection.overlays import Overlay, Overlays
+from esa_pytest.bisection.search import Standing
+from esa_pytest.drift.judge import judge
+from esa_pytest.errors import EsaError, OverlayError
+from esa_pytest.evaluation.processes import child_environment
+from esa_pytest.golden.location import GoldenLocation
+from esa_pytest.golden.packing import unpack
+from esa_pytest.records import Change, Outcome, Record, Tier, Verdict
+
+_ERROR_LINE = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Warning)\b")
+
+
+class MovedPackage(BaseModel):
+    """A package that a trial had in another version than the one here, which is None where there is none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    package: str
+    version: str
+    here: str | None
+
+
+class Trial(BaseModel):
+    """What became of one environment.
+
+    Attributes:
+        moved: the packages that were moved back on purpose; none for the environment as it is here.
+        companions: those that had to go along.
+        standing: beside the golden.
+        outcome: the verdict's, or `broken`, or `could not be tried`.
+        tier: that decided; None without a verdict.
+        reason: one clause for people.
+        num_compared: tokens, or blocks where the golden keeps sums of blocks; None where nothing could be compared.
+        num_changed: how many of these have other bits.
+        unit: what one of them is.
+        mean: drift, in nats.
+        maximum: the largest drift of one of them, in nats.
+        reference_rms: by how much the float32 reference differs; None where it was not asked.
+        environment: the items in which this environment still differs from the golden's, with either value.
+        inputs: the items of the identity that differ.
+        seconds: for building the environment, measuring and judging.
+        lasting: whether trying again would give the same; not so for what pip could not get or a process that was
+            killed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    moved: tuple[MovedPackage, ...]
+    companions: tuple[MovedPackage, ...] = ()
+    standing: Standing
+    outcome: str
+    tier: int | None = None
+    reason: str
+    num_compared: int | None = None
+    num_changed: int | None = None
+    unit: str = "token"
+    mean: float | None = None
+    maximum: float | None = None
+    reference_rms: float | None = None
+    environment: tuple[tuple[str, str | None, str | None], ...] = ()
+    inputs: tuple[str, ...] = ()
+    seconds: float
+    lasting: bool = True
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The packages that were moved on purpose."""
+        return frozenset(package.package for package in self.moved)
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """The items in which this environment still differs from the golden's."""
+        return tuple(Change(name=name, golden=old, measured=new) for name, old, new in self.environment)
+
+
+class _BrokenError(Exception):
+    """The process of a trial ended without a record; the message is the cause as a clause."""
+
+    def __init__(self, cause: str, *, lasting: bool = False) -> None:
+        super().__init__(cause)
+        self.lasting = lasting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Where trials are made.
+
+    Attributes:
+        baseline: what is measured.
+        golden: what it is judged by.
+        location: where the golden lies.
+        device: as the settings name it.
+        overlays: what builds environments.
+        deadline: when to stop.
+    """
+
+    baseline: Baseline
+    golden: Record
+    location: GoldenLocation
+    device: str
+    overlays: Overlays
+    deadline: Deadline
+
+    def trial(self, moves: Sequence[Move]) -> Trial:
+        """Try the environment in which these packages are back at the golden's versions.
+
+        Raises:
+            TimeIsUpError: the time is up.
+        """
+        begin = time.perf_counter()
+        moved = tuple(MovedPackage(package=move.package, version=move.golden, here=move.here) for move in moves)
+        try:
+            overlays = self.overlays.of(moves)
+        except OverlayError as error:
+            return Trial(
+                moved=moved,
+                standing=Standing.UNOBTAINABLE,
+                outcome="could not be tried",
+                reason=str(error),
+                seconds=time.perf_counter() - begin,
+                lasting=False,
+            )
+        companions = tuple(
+            MovedPackage(package=overlay.package, version=overlay.version, here=overlay.here)
+            for overlay in overlays[len(moves) :]
+        )
+        try:
+            found = self._found(overlays)
+        except _BrokenError as error:
+            found = _judged(Standing.BROKEN, "broken", str(error), lasting=error.lasting)
+        seconds = time.perf_counter() - begin
+        return found.model_copy(update={"moved": moved, "companions": companions, "seconds": seconds})
+
+    def _found(self, overlays: Sequence[Overlay]) -> Trial:
+        measured = self._measured(overlays)
+        if isinstance(measured, str):
+            return _judged(Standing.AWAY, Outcome.NON_FINITE, measured, tier=int(Tier.FINITE))
+        _refuse_other_versions(measured, overlays)
+        verdict = judge(self.golden, measured)
+        bits, reference = verdict.bits, verdict.reference
+        return _judged(
+            standing_of(verdict),
+            str(verdict.outcome),
+            verdict.reason,
+            tier=int(verdict.tier),
+            num_compared=None if bits is None else bits.num_compared,
+            num_changed=None if bits is None else bits.num_changed,
+            unit="token" if bits is None else bits.unit,
+            mean=None if bits is None else bits.mean,
+            maximum=None if bits is None else bits.maximum,
+            reference_rms=None if reference is None else reference.rms,
+            environment=tuple((change.name, change.golden, change.measured) for change in verdict.environment),
+            inputs=tuple(change.name for change in verdict.changes),
+        )
+
+    def _measured(self, overlays: Sequence[Overlay]) -> Record | str:
+        """The record that a process of its own measured, or where its run held no number."""
+        with tempfile.TemporaryDirectory(prefix="esa-bisect-") as folder:
+            run = TrialRun(
+                baseline=self.baseline,
+                device=self.device,
+                threads=torch.get_num_threads(),
+                golden=self.location,
+                target=Path(folder) / "record",
+            )
+            done = self.deadline.run(
+                [sys.executable, "-P", "-W", "ignore", "-m", "esa_pytest.bisection.child"],
+                environment=child_environment([overlay.folder for overlay in overlays]),
+                text=run.model_dump_json(),
+            )
+            answer = _answer(done.stdout)
+            if done.returncode != 0 or answer is None:
+                raise _BrokenError(_cause(done.returncode, done.stderr), lasting=done.returncode > 0)
+            if answer.refusal is not None:
+                raise _BrokenError(answer.refusal.rstrip("."))
+            if answer.non_finite is not None:
+                return answer.non_finite
+            try:
+                return unpack(run.target.read_bytes(), name="of this trial")
+            except (EsaError, OSError) as error:
+                raise _BrokenError(str(error).rstrip(".")) from None
+
+
+def _judged(standing: Standing, outcome: str, reason: str, **more: Any) -> Trial:
+    """A trial but for what was moved and how long it took, which its bench knows."""
+    return Trial(moved=(), standing=standing, outcome=str(outcome), reason=reason, seconds=0.0, **more)
+
+
+def standing_of(verdict: Verdict) -> Standing:
+    """What a verdict says of an environment."""
+    if verdict.outcome is Outcome.IDENTICAL:
+        return Standing.BITS
+    # Other bits in the golden's own environment fail a test, whatever they mean; here it is the meaning that counts.
+    unexplained = verdict.outcome is Outcome.UNEXPLAINED_BITS
+    same_meaning = (verdict.reference is None or verdict.reference.within) and all(row.within for row in verdict.rows)
+    return Standing.MEANING if verdict.outcome.passed or (unexplained and same_meaning) else Standing.AWAY
+
+
+def _answer(output: str) -> TrialAnswer | None:
+    lines = [line.removeprefix(ANSWER) for line in output.splitlines() if line.startswith(ANSWER)]
+    try:
+        return TrialAnswer.model_validate_json(lines[-1]) if lines else None
+    except ValidationError:
+        return None
+
+
+def _cause(status: int, complaint: str) -> str:
+    """Why a process ended: the last line of its stderr that names an error, and else the last."""
+    said = [line.strip() for line in complaint.splitlines() if line.strip()]
+    named = [line for line in said if _ERROR_LINE.match(line)]
+    return (named or said or [f"its process ended with {status}"])[-1].rstrip(".")
+
+
+def _refuse_other_versions(measured: Record, overlays: Sequence[Overlay]) -> None:
+    """A package that hides behind another folder was not moved at all."""
+    versions: dict[str, str] = {
+        canonicalize_name(name.removeprefix("version.")): version
+        for name, version in measured.environment.items()
+        if name.startswith("version.")
+    }
+    for overlay in overlays:
+        seen = versions.get(overlay.package, overlay.version)
+        if seen != overlay.version:
+            raise _BrokenError(f"its {overlay.package} was {seen} all the same, and not {overlay.version}")
