@@ -45,17 +45,21 @@ class Overlay:
 class Overlays:
     """The overlays of one bisection, each built once and whole."""
 
-    def __init__(self, folder: Path, *, golden_versions: Mapping[str, str], deadline: Deadline) -> None:
+    def __init__(self, folder: Path, *, deadline: Deadline, golden_versions: Mapping[str, str] | None = None) -> None:
         """Keep overlays in a folder.
 
         Args:
             folder: where they are built.
-            golden_versions: of the packages that differ; a companion among them goes to that version if it may.
             deadline: when to stop.
+            golden_versions: of the packages that differ; a companion among them goes to that version if it may.
         """
         self._folder = folder
-        self._golden_versions = golden_versions
+        self._golden_versions = golden_versions or {}
         self._deadline = deadline
+
+    def knowing(self, golden_versions: Mapping[str, str]) -> "Overlays":
+        """The same overlays, for a golden whose packages had these versions."""
+        return Overlays(self._folder, golden_versions=golden_versions, deadline=self._deadline)
 
     def of(self, moves: Iterable[Move]) -> tuple[Overlay, ...]:
         """The overlays that move packages back, with those of the companions that they need, moved packages first.

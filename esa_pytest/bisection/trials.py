@@ -1,12 +1,11 @@
 """One environment tried: its packages laid over those here, a baseline measured in it, the record judged."""
 
-import os
 import re
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +149,10 @@ class Bench:
             found = _judged(Standing.BROKEN, "broken", str(error), lasting=error.lasting)
         seconds = time.perf_counter() - begin
         return found.model_copy(update={"moved": moved, "companions": companions, "seconds": seconds})
+
+    def knowing(self, golden_versions: Mapping[str, str]) -> "Bench":
+        """The bench for a golden whose packages had these versions."""
+        return replace(self, overlays=self.overlays.knowing(golden_versions))
 
     def _found(self, overlays: Sequence[Overlay]) -> Trial:
         measured = self._measured(overlays)
