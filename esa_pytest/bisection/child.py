@@ -17,9 +17,8 @@ from esa_pytest.errors import EsaError
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import pack
-from esa_pytest.measurement import measure
+from esa_pytest.measurement import Measurement, measure
 from esa_pytest.probing import probed
-from esa_pytest.records import Record
 from esa_pytest.shelf import ModelShelf
 
 ANSWER = "esa-trial "
@@ -46,12 +45,19 @@ class TrialRun(BaseModel):
 
 
 class TrialAnswer(BaseModel):
-    """What became of it: nothing to say, a model that cannot be had, or a run with no number in it."""
+    """What became of it.
+
+    Attributes:
+        refusal: why nothing was measured, a sentence.
+        non_finite: where the run held no number, a clause; there is no record of it.
+        notes: what a reader should know of the run, a sentence each.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     refusal: str | None = None
     non_finite: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def main() -> None:
@@ -66,22 +72,23 @@ def main() -> None:
 
 
 def _answer(run: TrialRun) -> TrialAnswer:
-    record = _measured(run)
+    measurement = _measured(run)
+    record, notes = measurement.record, measurement.notes
     if record.non_finite is not None:
-        return TrialAnswer(non_finite=describe_non_finite(record.non_finite))
+        return TrialAnswer(non_finite=describe_non_finite(record.non_finite), notes=notes)
     run.target.write_bytes(pack(record, npz_name="trial.npz"))
-    return TrialAnswer()
+    return TrialAnswer(notes=notes)
 
 
-def _measured(run: TrialRun) -> Record:
+def _measured(run: TrialRun) -> Measurement:
     shelved = ModelShelf(device=run.device).get(run.baseline)
     measurement = measure(
         run.baseline, shelved, rounds=1, benchmark=None, provenance={}, limit=lambda _phase: nullcontext()
     )
     golden = read_golden(run.golden)
     if golden is None or golden.probe is None or not needs_reference(judge(golden, measurement.record)):
-        return measurement.record
-    return probed(measurement, shelved.model).record
+        return measurement
+    return probed(measurement, shelved.model)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from esa_pytest.bisection.search import Finding, Standing
 from esa_pytest.bisection.trials import MovedPackage, Trial
 from esa_pytest.records import Change
 from esa_pytest.report.columns import aligned
-from esa_pytest.report.lines import count, labelled
+from esa_pytest.report.lines import count, labelled, notes_lines
 
 _INDENT = "  "
 _HEADING = ("environment", "outcome", "changed", "mean", "max", "reference", "seconds")
@@ -26,6 +26,7 @@ def start_lines(name: str, golden_date: str, here: Trial, *, reused: bool) -> li
         f"esa: {name} here, beside its golden of {golden_date}",
         labelled(here.outcome, f"{tier}{here.reason}"),
         labelled("conclusion", f"{_MEANT[here.standing]} ({here.seconds:.0f} s{_kept(reused=reused)})"),
+        *notes_lines(here.notes),
     ]
 
 
@@ -73,7 +74,9 @@ def _row(trial: Trial) -> tuple[str, ...]:
         _number(trial.maximum, ".2e"),
         _number(trial.reference_rms, ".1e"),
     )
-    return moved_text(trial), trial.outcome, changed, *numbers, f"{trial.seconds:.0f}"
+    along = f" and {count(len(trial.companions), 'companion')}" if trial.companions else ""
+    environment = f"{back_text(trial)}{along}" if trial.moved else moved_text(trial)
+    return environment, trial.outcome, changed, *numbers, f"{trial.seconds:.0f}"
 
 
 def _number(value: float | None, form: str) -> str:

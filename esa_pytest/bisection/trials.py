@@ -57,6 +57,7 @@ class Trial(BaseModel):
         reference_rms: by how much the float32 reference differs; None where it was not asked.
         environment: the items in which this environment still differs from the golden's, with either value.
         inputs: the items of the identity that differ.
+        notes: what a reader should know of the run, a sentence each.
         seconds: for building the environment, measuring and judging.
         lasting: whether trying again would give the same; not so for what pip could not get or a process that was
             killed.
@@ -78,6 +79,7 @@ class Trial(BaseModel):
     reference_rms: float | None = None
     environment: tuple[tuple[str, str | None, str | None], ...] = ()
     inputs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     seconds: float
     lasting: bool = True
 
@@ -155,9 +157,10 @@ class Bench:
         return replace(self, overlays=self.overlays.knowing(golden_versions))
 
     def _found(self, overlays: Sequence[Overlay]) -> Trial:
-        measured = self._measured(overlays)
-        if isinstance(measured, str):
-            return _judged(Standing.AWAY, Outcome.NON_FINITE, measured, tier=int(Tier.FINITE))
+        measured, answer = self._measured(overlays)
+        if measured is None:
+            reason = answer.non_finite or "the run is not finite"
+            return _judged(Standing.AWAY, Outcome.NON_FINITE, reason, tier=int(Tier.FINITE), notes=answer.notes)
         _refuse_other_versions(measured, overlays)
         verdict = judge(self.golden, measured)
         bits, reference = verdict.bits, verdict.reference
@@ -174,10 +177,11 @@ class Bench:
             reference_rms=None if reference is None else reference.rms,
             environment=tuple((change.name, change.golden, change.measured) for change in verdict.environment),
             inputs=tuple(change.name for change in verdict.changes),
+            notes=answer.notes,
         )
 
-    def _measured(self, overlays: Sequence[Overlay]) -> Record | str:
-        """The record that a process of its own measured, or where its run held no number."""
+    def _measured(self, overlays: Sequence[Overlay]) -> tuple[Record | None, TrialAnswer]:
+        """What a process of its own measured and said; no record of a run that is not finite."""
         with tempfile.TemporaryDirectory(prefix="esa-bisect-") as folder:
             run = TrialRun(
                 baseline=self.baseline,
@@ -197,9 +201,9 @@ class Bench:
             if answer.refusal is not None:
                 raise _BrokenError(answer.refusal.rstrip("."))
             if answer.non_finite is not None:
-                return answer.non_finite
+                return None, answer
             try:
-                return unpack(run.target.read_bytes(), name="of this trial")
+                return unpack(run.target.read_bytes(), name="of this trial"), answer
             except (EsaError, OSError) as error:
                 raise _BrokenError(str(error).rstrip(".")) from None
 
