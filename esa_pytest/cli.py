@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
-    """`--esa-device cpu` as `--esa-device=cpu`: argparse knows no option of pytest, and takes a lone `cpu` for its own."""
+    """`--esa-device cpu` as `--esa-device=cpu`: argparse does not know the option, and takes a lone `cpu` itself."""
     valued = {option.flag for option in OPTIONS if not isinstance(option.default, bool)}
     joined: list[str] = []
     for argument in arguments:

@@ -50,6 +50,7 @@ class TrialAnswer(BaseModel):
     Attributes:
         refusal: why nothing was measured, a sentence.
         non_finite: where the run held no number, a clause; there is no record of it.
+        environment: the fingerprint of the run, whether or not there is a record of it.
         notes: what a reader should know of the run, a sentence each.
     """
 
@@ -57,6 +58,7 @@ class TrialAnswer(BaseModel):
 
     refusal: str | None = None
     non_finite: str | None = None
+    environment: dict[str, str] = {}
     notes: tuple[str, ...] = ()
 
 
@@ -73,11 +75,14 @@ def main() -> None:
 
 def _answer(run: TrialRun) -> TrialAnswer:
     measurement = _measured(run)
-    record, notes = measurement.record, measurement.notes
-    if record.non_finite is not None:
-        return TrialAnswer(non_finite=describe_non_finite(record.non_finite), notes=notes)
-    run.target.write_bytes(pack(record, npz_name="trial.npz"))
-    return TrialAnswer(notes=notes)
+    record = measurement.record
+    if record.non_finite is None:
+        run.target.write_bytes(pack(record, npz_name="trial.npz"))
+    return TrialAnswer(
+        non_finite=None if record.non_finite is None else describe_non_finite(record.non_finite),
+        environment=dict(record.environment),
+        notes=measurement.notes,
+    )
 
 
 def _measured(run: TrialRun) -> Measurement:

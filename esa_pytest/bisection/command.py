@@ -11,12 +11,13 @@ from packaging.utils import canonicalize_name
 from esa_pytest import __version__
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.bisection import lines
+from esa_pytest.bisection.bench import Bench
 from esa_pytest.bisection.differences import Differences, Move, differences
 from esa_pytest.bisection.limits import Deadline, TimeIsUpError
 from esa_pytest.bisection.overlays import Overlays
 from esa_pytest.bisection.search import Finding, Moved, Standing, search
 from esa_pytest.bisection.store import TrialStore, folder_for
-from esa_pytest.bisection.trials import Bench, Trial
+from esa_pytest.bisection.trial import Trial
 from esa_pytest.errors import EvaluationError, GoldenMissingError, SettingError, UnfinishedError
 from esa_pytest.evaluation.cache import cache_root
 from esa_pytest.evaluation.loading import DTYPE, device_class, resolve_device
@@ -66,6 +67,7 @@ def bisect_lines(settings: Settings, request: Request) -> Iterator[str]:
         location=location,
         device=settings.device,
         overlays=Overlays(store.overlays, deadline=deadline),
+        scratch=store.scratch,
         deadline=deadline,
     )
     with store.alone():
@@ -99,8 +101,6 @@ class _Bisection:
     def lines(self, golden_date: str) -> Iterator[str]:
         """Everything that is said, the closing sentence last."""
         here, reused = self._trial(())
-        if here.standing is Standing.BROKEN:
-            raise EvaluationError(f"{self._bench.baseline.id} cannot be measured here: {here.reason}.")
         yield from lines.start_lines(self._bench.baseline.id, golden_date, here, reused=reused)
         if here.standing is Standing.BITS:
             yield lines.identical_line(here)
@@ -143,6 +143,8 @@ class _Bisection:
         """A trial of these moves, and whether it was kept from an earlier call."""
         kept = self._store.read(frozenset(move.package for move in moves))
         trial = self._bench.trial(moves) if kept is None else kept
+        if not moves and trial.standing is Standing.BROKEN:
+            raise EvaluationError(f"{self._bench.baseline.id} cannot be measured here: {trial.reason}.")
         if kept is None:
             self._store.write(trial)
         self.trials.append(trial)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from esa_pytest.bisection.search import Finding, Moved
-from esa_pytest.bisection.trials import Trial
+from esa_pytest.bisection.trial import Trial
 
 
 def narrowed(finding: Finding, trials: Sequence[Trial]) -> tuple[Moved, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from esa_pytest.bisection.conclusion import narrowed
 from esa_pytest.bisection.differences import Differences, Move, Untriable
 from esa_pytest.bisection.search import Finding, Standing
-from esa_pytest.bisection.trials import MovedPackage, Trial
+from esa_pytest.bisection.trial import MovedPackage, Trial
 from esa_pytest.records import Change
 from esa_pytest.report.columns import aligned
 from esa_pytest.report.lines import count, labelled, notes_lines

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.bisection.trials import Trial
+from esa_pytest.bisection.trial import Trial
 from esa_pytest.errors import EsaError
 from esa_pytest.evaluation.cache import write_atomically
 
@@ -61,6 +61,11 @@ class TrialStore:
         """Where the environments of the trials are built."""
         return self._folder / "overlays"
 
+    @property
+    def scratch(self) -> Path:
+        """For what a running trial writes; what a killed one left in it goes with the next call."""
+        return self._folder / "scratch"
+
     def read(self, moved: frozenset[str]) -> Trial | None:
         """The trial of these packages; None where there is none, or one that is no longer to be read."""
         try:
@@ -84,6 +89,8 @@ class TrialStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self._folder / "lock", timeout=0):
+                shutil.rmtree(self.scratch, ignore_errors=True)
+                self.scratch.mkdir()
                 yield
         except Timeout:
             raise EsaError(

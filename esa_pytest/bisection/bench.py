@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from packaging.utils import canonicalize_name
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.bisection.child import ANSWER, TrialAnswer, TrialRun
@@ -19,79 +19,15 @@ from esa_pytest.bisection.differences import Move
 from esa_pytest.bisection.limits import Deadline
 from esa_pytest.bisection.overlays import Overlay, Overlays
 from esa_pytest.bisection.search import Standing
-from esa_pytest.drift.judge import judge
+from esa_pytest.bisection.trial import MovedPackage, Trial
+from esa_pytest.drift.judge import environment_changes, judge
 from esa_pytest.errors import EsaError, OverlayError
 from esa_pytest.evaluation.processes import child_environment
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import unpack
-from esa_pytest.records import Change, Outcome, Record, Tier, Verdict
+from esa_pytest.records import Outcome, Record, Tier, Verdict
 
 _ERROR_LINE = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Warning)\b")
-
-
-class MovedPackage(BaseModel):
-    """A package that a trial had in another version than the one here, which is None where there is none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    package: str
-    version: str
-    here: str | None
-
-
-class Trial(BaseModel):
-    """What became of one environment.
-
-    Attributes:
-        moved: the packages that were moved back on purpose; none for the environment as it is here.
-        companions: those that had to go along.
-        standing: beside the golden.
-        outcome: the verdict's, or `broken`, or `could not be tried`.
-        tier: that decided; None without a verdict.
-        reason: one clause for people.
-        num_compared: tokens, or blocks where the golden keeps sums of blocks; None where nothing could be compared.
-        num_changed: how many of these have other bits.
-        unit: what one of them is.
-        mean: drift, in nats.
-        maximum: the largest drift of one of them, in nats.
-        reference_rms: by how much the float32 reference differs; None where it was not asked.
-        environment: the items in which this environment still differs from the golden's, with either value.
-        inputs: the items of the identity that differ.
-        notes: what a reader should know of the run, a sentence each.
-        seconds: for building the environment, measuring and judging.
-        lasting: whether trying again would give the same; not so for what pip could not get or a process that was
-            killed.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    moved: tuple[MovedPackage, ...]
-    companions: tuple[MovedPackage, ...] = ()
-    standing: Standing
-    outcome: str
-    tier: int | None = None
-    reason: str
-    num_compared: int | None = None
-    num_changed: int | None = None
-    unit: str = "token"
-    mean: float | None = None
-    maximum: float | None = None
-    reference_rms: float | None = None
-    environment: tuple[tuple[str, str | None, str | None], ...] = ()
-    inputs: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    seconds: float
-    lasting: bool = True
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The packages that were moved on purpose."""
-        return frozenset(package.package for package in self.moved)
-
-    @property
-    def changes(self) -> tuple[Change, ...]:
-        """The items in which this environment still differs from the golden's."""
-        return tuple(Change(name=name, golden=old, measured=new) for name, old, new in self.environment)
 
 
 class _BrokenError(Exception):
@@ -112,6 +48,7 @@ class Bench:
         location: where the golden lies.
         device: as the settings name it.
         overlays: what builds environments.
+        scratch: a folder for what a trial writes.
         deadline: when to stop.
     """
 
@@ -120,6 +57,7 @@ class Bench:
     location: GoldenLocation
     device: str
     overlays: Overlays
+    scratch: Path
     deadline: Deadline
 
     def trial(self, moves: Sequence[Move]) -> Trial:
@@ -158,10 +96,15 @@ class Bench:
 
     def _found(self, overlays: Sequence[Overlay]) -> Trial:
         measured, answer = self._measured(overlays)
+        _refuse_other_versions(answer.environment, overlays)
+        changes = environment_changes(self.golden.environment, answer.environment)
+        told: dict[str, Any] = {
+            "environment": tuple((change.name, change.golden, change.measured) for change in changes),
+            "notes": answer.notes,
+        }
         if measured is None:
-            reason = answer.non_finite or "the run is not finite"
-            return _judged(Standing.AWAY, Outcome.NON_FINITE, reason, tier=int(Tier.FINITE), notes=answer.notes)
-        _refuse_other_versions(measured, overlays)
+            reason = str(answer.non_finite)
+            return _judged(Standing.AWAY, Outcome.NON_FINITE, reason, tier=int(Tier.FINITE), **told)
         verdict = judge(self.golden, measured)
         bits, reference = verdict.bits, verdict.reference
         return _judged(
@@ -175,14 +118,13 @@ class Bench:
             mean=None if bits is None else bits.mean,
             maximum=None if bits is None else bits.maximum,
             reference_rms=None if reference is None else reference.rms,
-            environment=tuple((change.name, change.golden, change.measured) for change in verdict.environment),
             inputs=tuple(change.name for change in verdict.changes),
-            notes=answer.notes,
+            **told,
         )
 
     def _measured(self, overlays: Sequence[Overlay]) -> tuple[Record | None, TrialAnswer]:
         """What a process of its own measured and said; no record of a run that is not finite."""
-        with tempfile.TemporaryDirectory(prefix="esa-bisect-") as folder:
+        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             run = TrialRun(
                 baseline=self.baseline,
                 device=self.device,
@@ -238,11 +180,11 @@ def _cause(status: int, complaint: str) -> str:
     return (named or said or [f"its process ended with {status}"])[-1].rstrip(".")
 
 
-def _refuse_other_versions(measured: Record, overlays: Sequence[Overlay]) -> None:
+def _refuse_other_versions(environment: Mapping[str, str], overlays: Sequence[Overlay]) -> None:
     """A package that hides behind another folder was not moved at all."""
     versions: dict[str, str] = {
         canonicalize_name(name.removeprefix("version.")): version
-        for name, version in measured.environment.items()
+        for name, version in environment.items()
         if name.startswith("version.")
     }
     for overlay in overlays:
