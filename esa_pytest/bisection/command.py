@@ -93,8 +93,10 @@ class _Bisection:
         self._request = request
         self._moves: tuple[Move, ...] = ()
 
-    def left(self) -> list[str]:
-        """The packages that have not been tried alone."""
+    def left(self) -> list[str] | None:
+        """The packages that have not been tried alone; None where it is not known yet which differ."""
+        if not self._moves:
+            return None
         tried = {trial.names for trial in self.trials}
         return [move.package for move in self._moves if frozenset({move.package}) not in tried]
 

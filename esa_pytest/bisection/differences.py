@@ -95,7 +95,7 @@ def _sorted_out(name: str, change: Change, known: set[str]) -> Move | Untriable:
     why = _why_not(name, change.golden, known)
     if why is not None or change.golden is None:
         return Untriable(name=name, golden=change.golden, here=change.measured, why=why or "")
-    return Move(package=canonicalize_name(name), golden=change.golden, here=change.measured)
+    return Move(package=canonicalize_name(name), golden=str(Version(change.golden)), here=change.measured)
 
 
 def _why_not(name: str, golden: str | None, known: set[str]) -> str | None:

@@ -146,9 +146,14 @@ def unexplained_line(moves: Sequence[Move], trials: Sequence[Trial], differences
     return f"esa: No package of {names} explains it: {tried}.{lost_text}{untriable}{_suspects(differences.others)}"
 
 
-def unfinished_line(seconds: float, now: str, left: Sequence[str], folder: str) -> str:
-    """What is said when the time is up."""
-    rest = f"{_listed(left)} {'is' if len(left) == 1 else 'are'} still to be tried" if left else "no package is untried"
+def unfinished_line(seconds: float, now: str, left: Sequence[str] | None, folder: str) -> str:
+    """What is said when the time is up; `left` is None where it is not known yet which packages differ."""
+    if left is None:
+        rest = "every package is still to be tried"
+    elif left:
+        rest = f"{_listed(left)} {'is' if len(left) == 1 else 'are'} still to be tried alone"
+    else:
+        rest = "every package has been tried alone, and not every set of them that matters"
     return (
         f"The time limit of {seconds:g} s is up while {now}; {rest}. What was tried is kept in {folder}: call esa "
         f"bisect again to go on from there, with a longer limit if one step takes longer than this one."
