@@ -32,6 +32,26 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], None] = _no_arguments
 
 
+class _HandOn(argparse.Action):
+    """Keeps an option of pytest, with its value, for pytest."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        value: Any,
+        option: str | None = None,
+    ) -> None:
+        namespace.handed_on = [*getattr(namespace, "handed_on", []), option, value]
+
+
+def _hand_on_options(parser: argparse.ArgumentParser) -> None:
+    """Options of pytest that take a value: it must not be taken for an argument of the command's own."""
+    flags = [option.flag for option in OPTIONS if not isinstance(option.default, bool)]
+    for flag in [*flags, "-c", "-o", "-p", "-W", "--rootdir"]:
+        parser.add_argument(flag, action=_HandOn, help=argparse.SUPPRESS)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status.
 
@@ -46,24 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         summary = (command.run.__doc__ or "").split("\n")[0]
-        command.add_arguments(commands.add_parser(name, help=summary, description=summary))
-    chosen, rest = parser.parse_known_args(_joined(sys.argv[1:] if arguments is None else arguments))
+        command_parser = commands.add_parser(name, help=summary, description=summary)
+        _hand_on_options(command_parser)
+        command.add_arguments(command_parser)
+    chosen, rest = parser.parse_known_args(arguments)
+    rest = [*getattr(chosen, "handed_on", []), *rest]
     # pytest reads its options, ini keys and plugins; then the command takes the place of the session. It needs no
     # conftest.py, and cannot have assertions rewritten: this package is imported already.
     session = _InPlaceOfASession(COMMANDS[chosen.command], chosen)
     return int(pytest.main(["--assert=plain", "--noconftest", *rest], plugins=[session]))
-
-
-def _joined(arguments: Sequence[str]) -> list[str]:
-    """`--esa-device cpu` as `--esa-device=cpu`: argparse does not know the option, and takes a lone `cpu` itself."""
-    valued = {option.flag for option in OPTIONS if not isinstance(option.default, bool)}
-    joined: list[str] = []
-    for argument in arguments:
-        if joined and joined[-1] in valued:
-            joined[-1] += f"={argument}"
-        else:
-            joined.append(argument)
-    return joined
 
 
 class _InPlaceOfASession:
