@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from esa_pytest.errors import EsaError
-from esa_pytest.settings import Settings, resolve
+from esa_pytest.errors import EsaError, UnfinishedError
+from esa_pytest.options import OPTIONS, Given
+from esa_pytest.settings import Settings, resolve, seconds
 
 
 def _no_arguments(_parser: argparse.ArgumentParser) -> None:
@@ -31,8 +32,32 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], None] = _no_arguments
 
 
+class _HandOn(argparse.Action):
+    """Keeps an option of pytest, with its value, for pytest."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        value: Any,
+        option: str | None = None,
+    ) -> None:
+        namespace.handed_on = [*getattr(namespace, "handed_on", []), option, value]
+
+
+def _hand_on_options(parser: argparse.ArgumentParser) -> None:
+    """Options of pytest that take a value: it must not be taken for an argument of the command's own."""
+    flags = [option.flag for option in OPTIONS if not isinstance(option.default, bool)]
+    for flag in [*flags, "-c", "-o", "-p", "-W", "--rootdir"]:
+        parser.add_argument(flag, action=_HandOn, help=argparse.SUPPRESS)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status, 4 for a setting that is not allowed, as pytest does."""
+    """Run a command; returns the exit status.
+
+    0 once the command has said what it has to say, 2 where its time was up before, 4 for a setting that is not allowed
+    and whatever else keeps it from its work; pytest has the same.
+    """
     parser = argparse.ArgumentParser(
         prog="esa",
         description="Language-model baselines, apart from their tests (pytest -m smoke).",
@@ -41,8 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         summary = (command.run.__doc__ or "").split("\n")[0]
-        command.add_arguments(commands.add_parser(name, help=summary, description=summary))
+        command_parser = commands.add_parser(name, help=summary, description=summary)
+        _hand_on_options(command_parser)
+        command.add_arguments(command_parser)
     chosen, rest = parser.parse_known_args(arguments)
+    rest = [*getattr(chosen, "handed_on", []), *rest]
     # pytest reads its options, ini keys and plugins; then the command takes the place of the session. It needs no
     # conftest.py, and cannot have assertions rewritten: this package is imported already.
     session = _InPlaceOfASession(COMMANDS[chosen.command], chosen)
@@ -62,6 +90,9 @@ class _InPlaceOfASession:
             for line in self._command.run(resolve(config), self._arguments):
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
+        except UnfinishedError as error:
+            sys.stderr.write(f"esa: {error}\n")
+            return int(pytest.ExitCode.INTERRUPTED)
         except EsaError as error:
             sys.stderr.write(f"esa: {error}\n")
             return int(pytest.ExitCode.USAGE_ERROR)
@@ -98,7 +129,42 @@ def _summary(path: Path) -> dict[str, Any]:
     return summary
 
 
-COMMANDS: dict[str, Command] = {"list": Command(run=list_baselines), "report": Command(run=report)}
+def bisect(settings: Settings, arguments: argparse.Namespace) -> Iterable[str]:
+    """Find out which package moved a baseline's numbers since its golden was recorded."""
+    from esa_pytest.bisection.command import Request, bisect_lines
+
+    request = Request(
+        baseline=arguments.baseline,
+        time_limit=seconds(Given(value=arguments.time_limit, origin="--time-limit")),
+        work_dir=arguments.work_dir,
+        packages=tuple(arguments.package),
+    )
+    return bisect_lines(settings, request)
+
+
+def _bisect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "baseline",
+        nargs="?",
+        metavar="BASELINE",
+        help="as esa list shows it (default: the first smoke one with a golden)",
+    )
+    parser.add_argument(
+        "--time-limit", metavar="SECONDS", help="stop after so long with status 2; the next call goes on from there"
+    )
+    parser.add_argument(
+        "--work-dir", type=Path, metavar="DIR", help="where trials are kept (default: the user's cache)"
+    )
+    parser.add_argument(
+        "--package", nargs="+", action="extend", default=[], metavar="NAME", help="try these packages only"
+    )
+
+
+COMMANDS: dict[str, Command] = {
+    "list": Command(run=list_baselines),
+    "report": Command(run=report),
+    "bisect": Command(run=bisect, add_arguments=_bisect_arguments),
+}
 
 
 if __name__ == "__main__":

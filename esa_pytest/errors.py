@@ -85,5 +85,13 @@ class GoldenMissingError(GoldenError):
     """There is no golden of this baseline for this device."""
 
 
+class OverlayError(EsaError):
+    """A package cannot be moved to another version; the message is a clause."""
+
+
+class UnfinishedError(EsaError):
+    """A command stopped because its time was up; called again, it goes on from there."""
+
+
 class EsaWarning(UserWarning):
     """Something a user should know that does not change the verdict."""

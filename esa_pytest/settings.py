@@ -120,8 +120,8 @@ def resolve(config: pytest.Config) -> Settings:
             false_alarm_rate=_rate(values["false_alarm_rate"]), tolerances=_tolerances(table.get("tolerances", {}))
         ),
         strict=_truth(values["strict"]),
-        load_timeout=_seconds(values["load_timeout"]),
-        evaluate_timeout=_seconds(values["evaluate_timeout"]),
+        load_timeout=seconds(values["load_timeout"]),
+        evaluate_timeout=seconds(values["evaluate_timeout"]),
         allow_unjudged=_truth(values["allow_unjudged"]),
         root=root,
         catalog=catalog,
@@ -159,16 +159,21 @@ def _rounds(choice: Given) -> int | None:
     return int(text)
 
 
-def _seconds(choice: Given) -> float | None:
+def seconds(choice: Given) -> float | None:
+    """A number of seconds above 0; None where none was given.
+
+    Raises:
+        SettingError: it is something else.
+    """
     if choice.value is None:
         return None
     try:
-        seconds = math.nan if isinstance(choice.value, bool) else float(choice.value)
+        number = math.nan if isinstance(choice.value, bool) else float(choice.value)
     except (TypeError, ValueError, OverflowError):
-        seconds = math.nan
-    if not 0 < seconds <= _MOST_SECONDS:
+        number = math.nan
+    if not 0 < number <= _MOST_SECONDS:
         raise SettingError(f"{choice.origin} is {choice.value!r}; it takes a number of seconds above 0.")
-    return seconds
+    return number
 
 
 def _rate(choice: Given) -> float:

@@ -207,3 +207,11 @@ def test_it_runs_on_its_own(project: Project) -> None:
     lines = done.stdout.splitlines()
     assert columns(lines, "baseline") == ["baseline", "golden (cpu)", "weights", "reported"]
     assert columns(lines, "tiny-smoke") == ["tiny-smoke", "none", "ready", "-"]
+
+
+@pytest.mark.parametrize("value", [["--esa-device", "gpu"], ["--esa-device=gpu"]])
+def test_the_value_of_an_option_is_no_argument_of_a_command(
+    project: Project, capsys: pytest.CaptureFixture[str], value: list[str]
+) -> None:
+    assert "--esa-device is 'gpu'" in refusal(capsys, "bisect", *value)
+    assert "--esa-device is 'gpu'" in refusal(capsys, "bisect", *value, "tiny-smoke")

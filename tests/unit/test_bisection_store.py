@@ -1,0 +1,127 @@
+"""Trials outlive the process that made them, whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.bisection.search import Standing
+from esa_pytest.bisection.store import TrialStore, folder_for
+from esa_pytest.bisection.trial import MovedPackage, Trial
+from esa_pytest.errors import EsaError
+from tests.model.tiny import tiny_baseline
+
+GOLDEN = "a" * 64
+
+
+def trial(*packages: str, lasting: bool = True) -> Trial:
+    return Trial(
+        moved=tuple(MovedPackage(package=package, version="1.0", here=None) for package in packages),
+        companions=(MovedPackage(package="hub", version="1", here="2"),),
+        standing=Standing.MEANING,
+        outcome="within-noise",
+        tier=5,
+        reason="other bits",
+        num_compared=8,
+        num_changed=3,
+        mean=1e-3,
+        maximum=0.1,
+        reference_rms=1e-6,
+        environment=(("cpu.threads", "2", None),),
+        inputs=("tokens.sha256",),
+        notes=("A note.",),
+        seconds=1.5,
+        lasting=lasting,
+    )
+
+
+@pytest.mark.parametrize("packages", [(), ("torch",), ("torch", "numpy"), tuple(f"package-{n}" for n in range(40))])
+def test_a_trial_comes_back_as_it_was(tmp_path: Path, packages: tuple[str, ...]) -> None:
+    made = trial(*packages)
+    TrialStore(tmp_path).write(made)
+    assert TrialStore(tmp_path).read(frozenset(packages)) == made
+
+
+def test_trials_of_other_packages_are_apart(tmp_path: Path) -> None:
+    store = TrialStore(tmp_path)
+    store.write(trial("torch"))
+    assert store.read(frozenset({"torch", "numpy"})) is None
+    assert store.read(frozenset()) is None
+
+
+def test_what_may_end_otherwise_is_not_kept(tmp_path: Path) -> None:
+    TrialStore(tmp_path).write(trial("torch", lasting=False))
+    assert TrialStore(tmp_path).read(frozenset({"torch"})) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"moved": []}', b"\xff"])
+def test_a_torn_trial_is_made_again(tmp_path: Path, content: bytes) -> None:
+    store = TrialStore(tmp_path)
+    store.write(trial("torch"))
+    (tmp_path / "trials/torch.json").write_bytes(content)
+    assert store.read(frozenset({"torch"})) is None
+
+
+def test_a_trial_under_another_name_is_not_believed(tmp_path: Path) -> None:
+    store = TrialStore(tmp_path)
+    store.write(trial("torch"))
+    (tmp_path / "trials/torch.json").rename(tmp_path / "trials/numpy.json")
+    assert store.read(frozenset({"numpy"})) is None
+
+
+def test_two_bisections_do_not_share_a_folder(tmp_path: Path) -> None:
+    with TrialStore(tmp_path).alone(), pytest.raises(EsaError) as caught, TrialStore(tmp_path).alone():
+        pytest.fail("two at once")
+    assert str(caught.value) == (
+        f"Another esa bisect is at work in {tmp_path}; wait for it, or give another folder with --work-dir."
+    )
+    with TrialStore(tmp_path).alone():
+        """The lock was given back."""
+
+
+def test_what_a_killed_trial_left_is_removed(tmp_path: Path) -> None:
+    store = TrialStore(tmp_path)
+    (store.scratch / "half").mkdir(parents=True)
+    with store.alone():
+        assert list(store.scratch.iterdir()) == []
+
+
+def test_the_environments_go_and_the_trials_stay(tmp_path: Path) -> None:
+    store = TrialStore(tmp_path)
+    store.write(trial("torch"))
+    (store.overlays / "torch").mkdir(parents=True)
+    store.clear_overlays()
+    assert not store.overlays.exists()
+    assert store.read(frozenset({"torch"})) is not None
+
+
+class TestFolder:
+    """One folder a question: whatever may change the answer leads to another."""
+
+    @pytest.fixture
+    def baseline(self, tmp_path: Path) -> Baseline:
+        (tmp_path / "checkpoint").mkdir()
+        for name in ("checkpoint/config.json", "corpus.txt"):
+            (tmp_path / name).write_text("text", encoding="utf-8")
+        return tiny_baseline(tmp_path / "checkpoint", tmp_path / "corpus.txt")
+
+    def test_the_same_question_has_the_same_folder(self, tmp_path: Path, baseline: Baseline) -> None:
+        folder = folder_for(tmp_path, baseline, GOLDEN, {"a": "1", "b": "2"})
+        assert folder == folder_for(tmp_path, baseline, GOLDEN, {"b": "2", "a": "1"})
+        assert folder.parent == tmp_path
+        assert folder.name.startswith("tiny__tiny-")
+
+    def test_another_golden_or_environment_is_another_question(self, tmp_path: Path, baseline: Baseline) -> None:
+        folders = {
+            folder_for(tmp_path, baseline, GOLDEN, {}),
+            folder_for(tmp_path, baseline, "b" * 64, {}),
+            folder_for(tmp_path, baseline, GOLDEN, {"version.torch": "2"}),
+            folder_for(tmp_path, baseline.model_copy(update={"packages": ("x",)}), GOLDEN, {}),
+        }
+        assert len(folders) == 4
+
+    @pytest.mark.parametrize("name", ["checkpoint/config.json", "corpus.txt"])
+    def test_another_file_is_another_question(self, tmp_path: Path, baseline: Baseline, name: str) -> None:
+        before = folder_for(tmp_path, baseline, GOLDEN, {})
+        (tmp_path / name).write_text("other text", encoding="utf-8")
+        assert folder_for(tmp_path, baseline, GOLDEN, {}) != before
