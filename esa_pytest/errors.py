@@ -85,5 +85,13 @@ class GoldenMissingError(GoldenError):
     """There is no golden of this baseline for this device."""
 
 
+class AcceptanceError(GoldenError):
+    """A run must not take the place of a golden."""
+
+
+class LedgerError(EsaError):
+    """The ledger of accepted goldens cannot be read."""
+
+
 class EsaWarning(UserWarning):
     """Something a user should know that does not change the verdict."""

@@ -41,6 +41,8 @@ class Settings:
         output_dir: absolute.
         rounds: how often each evaluation is repeated; None for what the baseline type says.
         reason: why a golden is recorded.
+        accept_limit: the largest relative shift of the loss that is accepted unforced.
+        force: whether a larger one is accepted too.
         strict: whether a baseline that cannot be judged here fails instead of being skipped.
         load_timeout: most seconds for fetching and loading a model; None for no limit.
         evaluate_timeout: most seconds for all evaluations of a baseline; None for no limit.
@@ -55,6 +57,8 @@ class Settings:
     output_dir: Path
     rounds: int | None
     reason: str | None
+    accept_limit: float
+    force: bool
     strict: bool
     load_timeout: float | None
     evaluate_timeout: float | None
@@ -91,7 +95,7 @@ def resolve(config: pytest.Config) -> Settings:
     """
     root = config.rootpath
     table = tool_table(root) or {}
-    valid = sorted([*_TABLES, *(option.name for option in OPTIONS)])
+    valid = sorted([*_TABLES, *(option.name for option in OPTIONS if option.lasting)])
     for key in table:
         if key not in valid:
             raise SettingError(f"[tool.esa] has the unknown key {key!r}; valid keys are {', '.join(valid)}.")
@@ -108,7 +112,9 @@ def resolve(config: pytest.Config) -> Settings:
         golden_dir=_folder(values["golden_dir"], root),
         output_dir=_folder(values["output_dir"], root),
         rounds=_rounds(values["rounds"]),
-        reason=None if values["reason"].value is None else str(values["reason"].value),
+        reason=_text(values["reason"]),
+        accept_limit=_share(values["accept_limit"]),
+        force=_truth(values["force"]),
         strict=_truth(values["strict"]),
         load_timeout=_seconds(values["load_timeout"]),
         evaluate_timeout=_seconds(values["evaluate_timeout"]),
@@ -136,6 +142,27 @@ def _folder(choice: Given, root: Path) -> Path:
     if not isinstance(choice.value, str) or not choice.value.strip():
         raise SettingError(f"{choice.origin} is {choice.value!r}; it takes the name of a folder.")
     return root / Path(choice.value).expanduser()
+
+
+def _text(choice: Given) -> str | None:
+    if choice.value is None:
+        return None
+    text = str(choice.value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise SettingError(f"{choice.origin} is {choice.value!r}; it takes text in UTF-8.") from None
+    return text
+
+
+def _share(choice: Given) -> float:
+    try:
+        share = math.nan if isinstance(choice.value, bool) else float(choice.value)
+    except (TypeError, ValueError, OverflowError):
+        share = math.nan
+    if not 0 <= share < math.inf:
+        raise SettingError(f"{choice.origin} is {choice.value!r}; it takes a share from 0 on, as 0.01 for 1 %.")
+    return share
 
 
 def _rounds(choice: Given) -> int | None:

@@ -27,6 +27,8 @@ _SPOKEN = {
 }
 _INDENT = "  "
 _LABEL_WIDTH = 15
+# What a command that records should end with.
+REASON = ' --esa-reason "..."'
 
 
 def environment_line(measured: Record, golden: Record | None) -> str:
@@ -70,12 +72,14 @@ def reference_only_lines(
         labelled("throughput", throughput_line(measured, None)),
         labelled("strata", strata_line(strata)),
         f"{_INDENT}would have caught: {' · '.join(verdict.would_have_caught)}",
-        f"{_INDENT}to judge all tiers here, record a golden: {command} --snapshot-update",
+        f"{_INDENT}to judge all tiers here, record a golden: {command} --snapshot-update{REASON}",
     ]
 
 
-def failed_lines(verdict: Verdict, measured: Record, golden: Record | None, *, path: str, command: str) -> list[str]:
-    """What is shown of a baseline that failed: the cause, the table, the environment, the remedy."""
+def failed_lines(
+    verdict: Verdict, measured: Record, golden: Record | None, *, path: str, command: str, refused: str | None = None
+) -> list[str]:
+    """What is shown of a baseline that failed: the cause, the table, the environment, what to do."""
     lines = [
         f"esa: {measured.baseline} is {verdict.outcome}, {_decided(verdict).strip()}",
         f"{_INDENT}{verdict.reason}.",
@@ -90,7 +94,7 @@ def failed_lines(verdict: Verdict, measured: Record, golden: Record | None, *, p
     if golden is not None:
         lines += _environment_block(verdict.environment)
         lines.append(labelled("golden", f"{path} of {golden.provenance.get('utc')}"))
-    return [*lines, "", *_remedy(verdict.outcome, command)]
+    return [*lines, "", *(_remedy(verdict.outcome, command) if refused is None else [f"{_INDENT}{refused}"])]
 
 
 def recorded_lines(measured: Record, *, path: str, strata: Mapping[str, Metrics]) -> list[str]:
@@ -273,7 +277,7 @@ def _remedy(outcome: Outcome, command: str) -> list[str]:
         return [f"{_INDENT}A run that is not finite is never a golden: mend the model or its inputs."]
     return [
         f"{_INDENT}Check that it is no regression first. To accept it:",
-        f"{_INDENT * 2}{command} --snapshot-update",
+        f"{_INDENT * 2}{command} --snapshot-update{REASON}",
     ]
 
 
