@@ -85,7 +85,7 @@ def test_drifted_run_shows_the_table_the_environment_and_the_remedy() -> None:
         "  golden         g/cpu.json of 2026-01-02T03:04:05+00:00",
         "",
         "  Check that it is no regression first. To accept it:",
-        "    pytest -k tiny --snapshot-update",
+        '    pytest -k tiny --snapshot-update --esa-reason "..."',
     ]
 
 
@@ -103,7 +103,7 @@ def test_changed_inputs_are_listed_where_there_are_several() -> None:
         "  golden         g/cpu.json of 2026-01-02T03:04:05+00:00",
         "",
         "  Check that it is no regression first. To accept it:",
-        "    pytest -k tiny --snapshot-update",
+        '    pytest -k tiny --snapshot-update --esa-reason "..."',
     ]
 
 
@@ -116,7 +116,7 @@ def test_single_changed_input_is_told_once() -> None:
         "  golden         g/cpu.json of 2026-01-02T03:04:05+00:00",
         "",
         "  Check that it is no regression first. To accept it:",
-        "    pytest -k tiny --snapshot-update",
+        '    pytest -k tiny --snapshot-update --esa-reason "..."',
     ]
 
 

@@ -30,7 +30,7 @@ TAIL = [
     "  golden         g/cpu.json of 2026-01-02T03:04:05+00:00",
     "",
     "  Check that it is no regression first. To accept it:",
-    "    pytest -k tiny --snapshot-update",
+    '    pytest -k tiny --snapshot-update --esa-reason "..."',
 ]
 
 

@@ -137,8 +137,8 @@ def test_place_of_a_wrong_timeout_is_told(
 
 def test_unknown_key_lists_the_valid_ones(project: Project) -> None:
     assert project.refusal("timeout = 1") == (
-        "[tool.esa] has the unknown key 'timeout'; valid keys are allow_unjudged, corpora, device, evaluate_timeout, "
-        "golden_dir, load_timeout, matrix, models, output_dir, reason, rounds, strict, types."
+        "[tool.esa] has the unknown key 'timeout'; valid keys are accept_limit, allow_unjudged, corpora, device, "
+        "evaluate_timeout, golden_dir, load_timeout, matrix, models, output_dir, reason, rounds, strict, types."
     )
 
 
