@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from esa_pytest.errors import EsaError
+from esa_pytest.options import OPTIONS
 from esa_pytest.settings import Settings, resolve
 
 
@@ -31,6 +32,26 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], None] = _no_arguments
 
 
+class _HandOn(argparse.Action):
+    """Keeps an option of pytest, with its value, for pytest."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        value: Any,
+        option: str | None = None,
+    ) -> None:
+        namespace.handed_on = [*getattr(namespace, "handed_on", []), option, value]
+
+
+def _hand_on_options(parser: argparse.ArgumentParser) -> None:
+    """Options of pytest that take a value: it must not be taken for an argument of the command's own."""
+    flags = [option.flag for option in OPTIONS if not isinstance(option.default, bool)]
+    for flag in [*flags, "-c", "-o", "-p", "-W", "--rootdir"]:
+        parser.add_argument(flag, action=_HandOn, help=argparse.SUPPRESS)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status, 4 for a setting that is not allowed, as pytest does."""
     parser = argparse.ArgumentParser(
@@ -41,8 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         summary = (command.run.__doc__ or "").split("\n")[0]
-        command.add_arguments(commands.add_parser(name, help=summary, description=summary))
+        command_parser = commands.add_parser(name, help=summary, description=summary)
+        _hand_on_options(command_parser)
+        command.add_arguments(command_parser)
     chosen, rest = parser.parse_known_args(arguments)
+    rest = [*getattr(chosen, "handed_on", []), *rest]
     # pytest reads its options, ini keys and plugins; then the command takes the place of the session. It needs no
     # conftest.py, and cannot have assertions rewritten: this package is imported already.
     session = _InPlaceOfASession(COMMANDS[chosen.command], chosen)

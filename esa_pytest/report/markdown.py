@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from esa_pytest.records import BitDrift, Change, Metrics, Outcome, Record, ReferenceDrift, Verdict
 
-_NOTHING = "–"
+_NOTHING = "-"
 _HEADING = (
     "baseline",
     "outcome",
