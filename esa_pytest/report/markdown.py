@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esa_pytest.records import BitDrift, Change, Metrics, Outcome, Record, ReferenceDrift, Verdict
+from esa_pytest.report.lines import count
 
 _NOTHING = "-"
 _HEADING = (
@@ -127,12 +128,12 @@ def _details(one: Comparison, *, old: str, new: str) -> list[str]:
     told = [*one.troubles]
     if verdict is not None and verdict.outcome is not Outcome.IDENTICAL:
         told.append(f"Decided by tier {verdict.tier} ({verdict.tier.name.lower()}): {verdict.reason}.")
+    if not told and not environment:
+        return []
     reason = None if one.new is None else one.new.provenance.get("reason")
     if isinstance(reason, str):
         told.append(f"Reason given: {reason}")
-    if not told and not environment:
-        return []
-    summary = f"{escaped(one.name)}: {_outcome(one)}, {len(environment)} of the environment's items differ"
+    summary = f"{escaped(one.name)}: {_outcome(one)}, {count(len(environment), 'difference')} in environment"
     return [
         "",
         f"<details><summary>{summary}</summary>",
