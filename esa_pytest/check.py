@@ -2,20 +2,20 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 import torch
-from syrupy.assertion import SnapshotAssertion
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from esa_pytest.accepting import entry_of, keep_record
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.consistency import refuse_broken_promise
+from esa_pytest.context import CheckContext
 from esa_pytest.drift.acceptance import why_refused
 from esa_pytest.drift.elsewhere import judge_elsewhere
 from esa_pytest.drift.judge import judge, needs_reference, non_finite_verdict
@@ -26,43 +26,15 @@ from esa_pytest.golden.ledger import LedgerEntry
 from esa_pytest.golden.ledger_files import read_ledger
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.provenance import provenance
-from esa_pytest.measurement import Benchmark, Limit, Measurement, measure
+from esa_pytest.measurement import Measurement, measure
 from esa_pytest.probing import completed, probed
 from esa_pytest.publishing import run_lines, write_documents
 from esa_pytest.records import Outcome, Record, Verdict
 from esa_pytest.report import lines
-from esa_pytest.settings import Settings
-from esa_pytest.shelf import ModelShelf, Shelved
+from esa_pytest.shelf import Shelved
 from esa_pytest.snapshot import golden_extension
 
 RECORDED = "recorded"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckContext:
-    """What pytest gives a check: where to report, what to write, how to time.
-
-    Attributes:
-        settings: the session's settings.
-        shelf: the session's loaded model.
-        snapshot: syrupy's fixture.
-        benchmark: pytest-benchmark's fixture, None without it.
-        update: `--snapshot-update`.
-        update_new_only: `--snapshot-update-new-only`.
-        command: the command that runs this test alone.
-        add_property: attaches a name and a value to the test's report.
-        limit: guards the time of a phase, `load` or `evaluate`.
-    """
-
-    settings: Settings
-    shelf: ModelShelf
-    snapshot: SnapshotAssertion
-    benchmark: Benchmark | None
-    update: bool
-    update_new_only: bool
-    command: str
-    add_property: Callable[[str, object], None]
-    limit: Limit
 
 
 class GuardedBaseline:

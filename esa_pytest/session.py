@@ -113,7 +113,8 @@ class BaselineSession:
 
     def guard(self, request: pytest.FixtureRequest) -> "GuardedBaseline":
         """The object behind the `esa_baseline` fixture of one test."""
-        from esa_pytest.check import CheckContext, GuardedBaseline
+        from esa_pytest.check import GuardedBaseline
+        from esa_pytest.context import CheckContext
         from esa_pytest.shelf import ModelShelf
 
         if self._shelf is None:

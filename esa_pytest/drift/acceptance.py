@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from esa_pytest.drift.identity import identity_changes
-from esa_pytest.drift.judge import describe_change, describe_non_finite, environment_changes
+from esa_pytest.drift.judge import describe_change, environment_changes
 from esa_pytest.errors import AcceptanceError
-from esa_pytest.records import NonFinite, Probe, Record
+from esa_pytest.records import Probe, Record
 
 _MEASURE_IT = (
     "run it there with --esa-calibrate, or record it there with --snapshot-update, and take the record of that run"
@@ -33,19 +33,6 @@ def why_refused(golden: Record | None, measured: Record, *, limit: float) -> str
         f"relative shift of {shift}, and at most {limit:g} in either direction is accepted; find out what moved it, "
         f"then add --esa-force, or set --esa-accept-limit."
     )
-
-
-def refuse_non_finite(measured: Record) -> None:
-    """A run with a NaN or an infinity in it is never a golden.
-
-    Raises:
-        AcceptanceError: it has one.
-    """
-    if measured.non_finite is not None or measured.metrics is None:
-        where = describe_non_finite(measured.non_finite or NonFinite(what="metric"))
-        raise AcceptanceError(
-            f"The run of {measured.baseline} was not accepted: {where}; mend the model or its inputs."
-        )
 
 
 def with_noise_of(golden: Record | None, measured: Record) -> Record:
