@@ -92,8 +92,8 @@ class TestNoise:
                 GOLDEN,
                 replace(plain(), environment={**ENVIRONMENT, "version.torch": "2.10.0"}),
                 (
-                    "the golden's is that of another environment (version.torch is 2.10.0, the golden has 2.9.0), where "
-                    "equal bits prove nothing about this one"
+                    "the golden's is that of another environment (version.torch is 2.10.0, the golden has 2.9.0), "
+                    "where equal bits prove nothing about this one"
                 ),
             ),
             (GOLDEN, replace(plain(), probe=None), "the golden's float32 reference is not computed as this one"),

@@ -47,15 +47,16 @@ def test_a_drift_is_signed_and_its_environment_folded_away() -> None:
         *HEAD,
         (
             "| tiny-smoke (cpu) | within-noise | 2 -> 2.00098 (+0.000977, +0.049%) | 7.38906 -> 7.39628 (+0.00722, "
-            "+0.098%) | 50.0000% -> 50.0000% (+0, +0.000%) | 1 of 2 tokens | mean +9.77e-04 · rms 1.38e-03 · max 1.95e-03 "
-            "| 1.0e-06 (allowed 4.0e-06) |"
+            "+0.098%) | 50.0000% -> 50.0000% (+0, +0.000%) | 1 of 2 tokens | mean +9.77e-04 · rms 1.38e-03 · max "
+            "1.95e-03 | 1.0e-06 (allowed 4.0e-06) |"
         ),
         "",
         "<details><summary>tiny-smoke (cpu): within-noise, 1 difference in environment</summary>",
         "",
         (
-            "Decided by tier 5 (aggregate): 1 of 2 token NLLs have other bits in an environment that differs in 1 item, "
-            "the float32 reference agrees (rounding changed, meaning did not), and every metric is within its tolerance."
+            "Decided by tier 5 (aggregate): 1 of 2 token NLLs have other bits in an environment that differs in 1 "
+            "item, the float32 reference agrees (rounding changed, meaning did not), and every metric is within its "
+            "tolerance."
         ),
         "",
         "Reason given: first",
