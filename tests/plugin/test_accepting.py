@@ -225,8 +225,8 @@ class TestAccept:
         assert lines == [
             (
                 f"refused    {record_of(project)}: The record of tiny-smoke was not accepted: it is of a plain run, "
-                f"which measures no noise, and there is no golden to take that from; run it there with --esa-calibrate, "
-                f"or record it there with --snapshot-update, and take the record of that run."
+                f"which measures no noise, and there is no golden to take that from; run it there with "
+                f"--esa-calibrate, or record it there with --snapshot-update, and take the record of that run."
             )
         ]
         assert complaint == "esa: 1 of 1 record refused for the reason above; those goldens are unchanged."
