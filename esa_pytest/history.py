@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from esa_pytest.errors import EsaError, GoldenError
-from esa_pytest.golden.files import read_packed
-from esa_pytest.golden.ledger import LEDGER_NAME, LedgerEntry
-from esa_pytest.golden.ledger_files import judged_sha256_of, read_ledger
+from esa_pytest.errors import EsaError
+from esa_pytest.golden.ledger import LEDGER_NAME, by_golden
+from esa_pytest.golden.ledger_files import read_ledger, seal_at
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.report.chronicle import History, chronicle_lines
 from esa_pytest.settings import Settings
@@ -36,7 +35,7 @@ def history_lines(settings: Settings, names: Sequence[str]) -> list[str]:
             f'record a golden with: pytest --snapshot-update --esa-reason "...".'
         )
     histories = []
-    for (baseline, device, dtype), group in _grouped(wanted).items():
+    for (baseline, device, dtype), group in by_golden(wanted).items():
         folder = folders.get(baseline)
         location = (
             None
@@ -47,24 +46,8 @@ def history_lines(settings: Settings, names: Sequence[str]) -> list[str]:
             History(
                 name=f"{baseline} ({device}, {dtype})",
                 entries=tuple(group),
-                golden_sha256=None if location is None else _seal_at(location),
+                golden_sha256=None if location is None else seal_at(location),
                 wanted=location is not None,
             )
         )
     return chronicle_lines(histories)
-
-
-def _grouped(entries: Sequence[LedgerEntry]) -> dict[tuple[str, str, str], list[LedgerEntry]]:
-    """Entries by baseline, device and dtype, in order of time: two branches may have been merged line by line."""
-    groups: dict[tuple[str, str, str], list[LedgerEntry]] = {}
-    for entry in sorted(entries, key=lambda entry: entry.utc):
-        groups.setdefault((entry.baseline, entry.device, entry.dtype), []).append(entry)
-    return dict(sorted(groups.items()))
-
-
-def _seal_at(location: GoldenLocation) -> str | None:
-    try:
-        data = read_packed(location)
-    except GoldenError:
-        return None
-    return None if data is None else judged_sha256_of(data)

@@ -152,6 +152,14 @@ def changed_items(changes: Sequence[Change]) -> tuple[ChangedItem, ...]:
     return tuple(ChangedItem(name=change.name, old=change.golden, new=change.measured) for change in changes)
 
 
+def by_golden(entries: Sequence[LedgerEntry]) -> dict[tuple[str, str, str], list[LedgerEntry]]:
+    """Entries by baseline, device and dtype, each in order of time: two branches may have been merged line by line."""
+    groups: dict[tuple[str, str, str], list[LedgerEntry]] = {}
+    for entry in sorted(entries, key=lambda entry: entry.utc):
+        groups.setdefault((entry.baseline, entry.device, entry.dtype), []).append(entry)
+    return dict(sorted(groups.items()))
+
+
 def line_of(entry: LedgerEntry) -> bytes:
     """An entry as its line: sorted keys, exact floats, ASCII."""
     return canonical(entry.model_dump(mode="json")) + b"\n"

@@ -11,12 +11,13 @@ reader would have to guess what a torn line meant; a ledger is some kilobytes, s
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from esa_pytest.errors import GoldenError, LedgerError
 from esa_pytest.evaluation.cache import locked, remove_partials, write_atomically
 from esa_pytest.golden.files import read_pair, write_packed
-from esa_pytest.golden.ledger import LEDGER_NAME, LedgerEntry, line_of, parse
+from esa_pytest.golden.ledger import LEDGER_NAME, LedgerEntry, by_golden, line_of, parse
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import split_pair
 
@@ -55,6 +56,35 @@ def write_accepted(location: GoldenLocation, data: bytes, entry: LedgerEntry) ->
         write_atomically(pending, f"{_seal(data)}\n".encode() + line_of(entry))
         write_packed(location.json, data)
         _settle(pending, location.root)
+
+
+def unaccepted_goldens(golden_dir: Path, folders: Mapping[str, str]) -> list[Path]:
+    """The goldens that are not those which the ledger accepted last; one that it never told of is none of them.
+
+    Args:
+        golden_dir: of the project.
+        folders: of its baselines, by their ids.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+    """
+    found = []
+    for (baseline, device, dtype), entries in by_golden(read_ledger(golden_dir)).items():
+        if baseline not in folders:
+            continue
+        location = GoldenLocation(root=golden_dir, folder=folders[baseline], device=device, dtype=dtype)
+        if location.json.exists() and seal_at(location) != entries[-1].new.judged_sha256:
+            found.append(location.json)
+    return found
+
+
+def seal_at(location: GoldenLocation) -> str | None:
+    """The seal that the golden at a place bears; None where there is none, or it is too damaged to bear one."""
+    try:
+        data = read_pair(location.json)
+    except GoldenError:
+        return None
+    return None if data is None else judged_sha256_of(data)
 
 
 def judged_sha256_of(data: bytes) -> str | None:

@@ -138,6 +138,14 @@ class TestHistory:
         recorded.record()
         (goldens_of(recorded) / "kept").rename(goldens_of(recorded) / "ledger.jsonl")
         assert run(capsys, "history")[1][-1].startswith("  warning: the golden that was accepted last is another: ")
+        recorded.run().stdout.fnmatch_lines(
+            [
+                (
+                    "esa: warning: *tiny__smoke/cpu-bfloat16.json is not the golden that the ledger accepted last; take both "
+                    "from the same commit, or record it anew"
+                )
+            ]
+        )
         shutil.rmtree(recorded.golden.parent)
         assert "accepted last is missing or cannot be read" in run(capsys, "history")[1][-1]
 
@@ -161,3 +169,4 @@ class TestHistory:
         (goldens_of(project) / "ledger.jsonl").write_text("{}\n", encoding="utf-8")
         complaint = run(capsys, "history")[2]
         assert complaint.startswith(f"esa: The ledger {goldens_of(project) / 'ledger.jsonl'} is not valid in line 1: ")
+        project.run().stdout.fnmatch_lines(["esa: warning: The ledger *ledger.jsonl is not valid in line 1: *"])

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esa_pytest.errors import LedgerError
-from esa_pytest.golden.files import read_golden
+from esa_pytest.golden.files import read_golden, write_packed
 from esa_pytest.golden.ledger import LEDGER_NAME, LedgerEntry, changed_items, known_noise, line_of, parse
-from esa_pytest.golden.ledger_files import judged_sha256_of, read_ledger, write_accepted
+from esa_pytest.golden.ledger_files import judged_sha256_of, read_ledger, unaccepted_goldens, write_accepted
 from esa_pytest.golden.location import GoldenLocation, unwanted_goldens
 from esa_pytest.golden.packing import pack
 from esa_pytest.records import Change, Record
@@ -166,6 +166,18 @@ def test_accepted_goldens_are_told_in_order(tmp_path: Path) -> None:
         "tiny__smoke",
     ]
     assert unwanted_goldens(location.root, {"tiny__smoke"}) == ()
+
+
+def test_a_golden_that_the_ledger_did_not_accept_is_found(tmp_path: Path) -> None:
+    location, folders = place(tmp_path), {"tiny-smoke": "tiny__smoke"}
+    assert unaccepted_goldens(location.root, folders) == []
+    accept(location, OLD)
+    assert unaccepted_goldens(location.root, folders) == []
+    write_packed(location.json, pack(NEW, npz_name=location.npz.name))
+    assert unaccepted_goldens(location.root, folders) == [location.json]
+    assert unaccepted_goldens(location.root, {}) == []
+    location.json.unlink()
+    assert unaccepted_goldens(location.root, folders) == []
 
 
 def test_a_last_line_without_its_end_is_completed(tmp_path: Path) -> None:
