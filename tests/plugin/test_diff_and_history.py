@@ -141,8 +141,8 @@ class TestHistory:
         recorded.run().stdout.fnmatch_lines(
             [
                 (
-                    "esa: warning: *tiny__smoke/cpu-bfloat16.json is not the golden that the ledger accepted last; take both "
-                    "from the same commit, or record it anew"
+                    "esa: warning: *tiny__smoke/cpu-bfloat16.json is not the golden that the ledger accepted last; "
+                    "take both from the same commit, or record it anew"
                 )
             ]
         )
