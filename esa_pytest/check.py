@@ -2,62 +2,40 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
-from syrupy.assertion import SnapshotAssertion
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from esa_pytest.accepting import entry_of, keep_record
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.consistency import FRESH_PROCESS
+from esa_pytest.consistency import refuse_broken_promise
+from esa_pytest.context import CheckContext
+from esa_pytest.drift.acceptance import why_refused
 from esa_pytest.drift.elsewhere import judge_elsewhere
-from esa_pytest.drift.judge import environment_changes, judge, needs_reference, non_finite_verdict
+from esa_pytest.drift.judge import judge, needs_reference, non_finite_verdict
 from esa_pytest.drift.rules import Rules
-from esa_pytest.errors import EsaError, EsaWarning, EvaluationError, GoldenError, GoldenMissingError, UnavailableError
+from esa_pytest.errors import EsaError, EsaWarning, GoldenError, GoldenMissingError, UnavailableError
 from esa_pytest.evaluation.loading import dtype_of
 from esa_pytest.golden.files import read_golden
+from esa_pytest.golden.ledger import LedgerEntry
+from esa_pytest.golden.ledger_files import read_ledger
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.provenance import provenance
-from esa_pytest.measurement import Benchmark, Limit, Measurement, measure
+from esa_pytest.measurement import Measurement, measure
 from esa_pytest.probing import completed, probed
 from esa_pytest.publishing import run_lines, write_documents
 from esa_pytest.records import Outcome, Record, Verdict
 from esa_pytest.report import lines
-from esa_pytest.settings import Settings
-from esa_pytest.shelf import ModelShelf, Shelved
+from esa_pytest.shelf import Shelved
 from esa_pytest.snapshot import golden_extension
 
 RECORDED = "recorded"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckContext:
-    """What pytest gives a check: where to report, what to write, how to time.
-
-    Attributes:
-        settings: the session's settings.
-        shelf: the session's loaded model.
-        snapshot: syrupy's fixture.
-        benchmark: pytest-benchmark's fixture, None without it.
-        update: `--snapshot-update`.
-        update_new_only: `--snapshot-update-new-only`.
-        command: the command that runs this test alone.
-        add_property: attaches a name and a value to the test's report.
-        limit: guards the time of a phase, `load` or `evaluate`.
-    """
-
-    settings: Settings
-    shelf: ModelShelf
-    snapshot: SnapshotAssertion
-    benchmark: Benchmark | None
-    update: bool
-    update_new_only: bool
-    command: str
-    add_property: Callable[[str, object], None]
-    limit: Limit
 
 
 class GuardedBaseline:
@@ -141,8 +119,11 @@ class GuardedBaseline:
             verdict = judge(golden, measured, rules)
         measurement.seconds["judge"] = time.perf_counter() - begin
         if self._is_recording(verdict, golden, refusal):
-            self._record(measurement, location)
+            self._record(measurement, verdict, golden, location)
             return None
+        if golden is None:
+            # There is nothing to judge by; what was measured can be accepted all the same.
+            keep_record(self._output, measured)
         if refusal is not None:
             raise refusal
         if verdict is None:
@@ -150,7 +131,7 @@ class GuardedBaseline:
         if verdict.outcome is not Outcome.NON_FINITE:
             self._assert_snapshot(measured, location, rewriting=self._context.update, verdict=verdict)
         if verdict.outcome is Outcome.IDENTICAL:
-            _refuse_broken_promise(self.id, measurement, golden)
+            refuse_broken_promise(measured, measurement.consistency, golden)
         self._report(verdict, measurement, golden, location)
         return verdict
 
@@ -180,18 +161,40 @@ class GuardedBaseline:
         with self._context.limit("evaluate"):
             return probed(measurement, self._shelved().model)
 
-    def _record(self, measurement: Measurement, location: GoldenLocation) -> None:
+    def _record(
+        self, measurement: Measurement, verdict: Verdict | None, golden: Record | None, location: GoldenLocation
+    ) -> None:
+        settings = self._context.settings
+        refused = why_refused(golden, measurement.record, limit=settings.accept_limit)
+        if refused is not None and verdict is not None and not settings.force:
+            self._fail(verdict, measurement, golden, location, refused=refused)
+        # A ledger that cannot be read is told before minutes are spent on measuring noise.
+        read_ledger(settings.golden_dir)
         measured = completed(measurement, self.baseline, self._shelved().model)
-        if not self._assert_snapshot(measured, location, rewriting=True, verdict=None):
+        entry = entry_of(
+            golden,
+            measured,
+            verdict,
+            location=location,
+            provenance=measured.provenance,
+            forced=refused is not None,
+        )
+        if not self._assert_snapshot(measured, location, rewriting=True, entry=entry):
             raise GoldenError(f"The golden {location.json} could not be written; what was there is unchanged.")
         text = lines.recorded_lines(measured, path=self._shown(location), strata=measurement.strata)
-        self._publish(RECORDED, None, measurement, None, location, text)
+        self._publish(RECORDED, None, replace(measurement, record=measured), None, location, text)
 
     def _assert_snapshot(
-        self, measured: Record, location: GoldenLocation, *, rewriting: bool, verdict: Verdict | None
+        self,
+        measured: Record,
+        location: GoldenLocation,
+        *,
+        rewriting: bool,
+        verdict: Verdict | None = None,
+        entry: LedgerEntry | None = None,
     ) -> bool:
         """Let syrupy compare, count and, under its update flags, write."""
-        extension = golden_extension(location, rewriting=rewriting, verdict=verdict)
+        extension = golden_extension(location, rewriting=rewriting, verdict=verdict, entry=entry)
         return bool(self._context.snapshot.use_extension(extension) == measured)
 
     def _report(
@@ -206,13 +209,25 @@ class GuardedBaseline:
             text = lines.passed_lines(verdict, measured, golden, measurement.strata)
             self._publish(verdict.outcome, verdict, measurement, golden, location, text)
             return
+        self._fail(verdict, measurement, golden, location)
+
+    def _fail(
+        self,
+        verdict: Verdict,
+        measurement: Measurement,
+        golden: Record | None,
+        location: GoldenLocation,
+        *,
+        refused: str | None = None,
+    ) -> NoReturn:
         failure = lines.failed_lines(
             verdict,
-            measured,
+            measurement.record,
             golden,
             path=self._shown(location),
             command=self._context.command,
             notes=measurement.notes,
+            refused=refused,
         )
         self._publish(verdict.outcome, verdict, measurement, golden, location, [lines.failed_line(verdict)])
         pytest.fail("\n".join(failure), pytrace=False)
@@ -228,8 +243,9 @@ class GuardedBaseline:
     ) -> None:
         """Write the run's documents and attach its results to the test's report."""
         measured = measurement.record
+        keep_record(self._output, measured)
         write_documents(
-            self._context.settings.output_dir / self.baseline.folder,
+            self._output,
             measurement,
             verdict,
             outcome=outcome,
@@ -242,6 +258,10 @@ class GuardedBaseline:
         for name, value in properties.items():
             self._context.add_property(name, value)
 
+    @property
+    def _output(self) -> Path:
+        return self._context.settings.output_dir / self.baseline.folder
+
     def _shown(self, location: GoldenLocation) -> str:
         root = self._context.settings.root
         return str(location.json.relative_to(root) if location.json.is_relative_to(root) else location.json)
@@ -251,7 +271,7 @@ class GuardedBaseline:
         elsewhere = f" (there is one for {', '.join(others)}, which says nothing of this device)" if others else ""
         return GoldenMissingError(
             f"There is no golden {self._shown(location)}{elsewhere}; "
-            f"record one with: {self._context.command} --snapshot-update"
+            f"record one with: {self._context.command} --snapshot-update{lines.REASON}"
         )
 
     @contextmanager
@@ -275,21 +295,6 @@ def _read(location: GoldenLocation) -> tuple[Record | None, GoldenError | None]:
         return read_golden(location), None
     except GoldenError as error:
         return None, error
-
-
-def _refuse_broken_promise(name: str, measurement: Measurement, golden: Record | None) -> None:
-    """Where the golden's environment proved equal bits from process to process, a repeat with others is no accident."""
-    if measurement.consistency is None or golden is None or not golden.bits_proven:
-        return
-    if environment_changes(golden.environment, measurement.record.environment):
-        return
-    for repeat in measurement.consistency.repeats:
-        if repeat.kind == FRESH_PROCESS and not repeat.bit_equal:
-            raise EvaluationError(
-                f"A fresh process gave other bits for {name} than this one, and three of them gave equal bits when "
-                f"its golden was recorded in this environment; look for bad memory, or for a kernel that is not "
-                f"deterministic."
-            )
 
 
 def _trusted(location: GoldenLocation) -> Record | None:

@@ -106,6 +106,46 @@ def list_baselines(settings: Settings, _arguments: argparse.Namespace) -> list[s
     return inventory_lines(settings)
 
 
+def accept(settings: Settings, arguments: argparse.Namespace) -> Iterable[str]:
+    """Take the records of runs, from here or from another machine, as goldens."""
+    from esa_pytest.artifacts import accepted_lines
+
+    return accepted_lines(settings, arguments.records)
+
+
+def _accept_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "records",
+        nargs="+",
+        type=Path,
+        metavar="RECORD",
+        help="a record-<device>-<dtype>.json, or a folder that holds some",
+    )
+
+
+def diff(settings: Settings, arguments: argparse.Namespace) -> list[str]:
+    """Show in Markdown how far the last runs, or the goldens since a revision, have drifted."""
+    from esa_pytest.differences import difference_lines
+
+    return difference_lines(settings, arguments.baselines, against=arguments.against)
+
+
+def _diff_arguments(parser: argparse.ArgumentParser) -> None:
+    _baseline_arguments(parser)
+    parser.add_argument("--against", metavar="REV", help="compare the goldens of a git revision with those here")
+
+
+def history(settings: Settings, arguments: argparse.Namespace) -> list[str]:
+    """Show what was accepted when and why, and whether the loss walks away in small steps."""
+    from esa_pytest.history import history_lines
+
+    return history_lines(settings, arguments.baselines)
+
+
+def _baseline_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("baselines", nargs="*", metavar="BASELINE", help="as smollm2-135m-smoke (default: all)")
+
+
 def report(settings: Settings, _arguments: argparse.Namespace) -> list[str]:
     """Show the last run of every baseline beside what was reported of it."""
     from esa_pytest.report.comparison import comparison_lines
@@ -164,6 +204,9 @@ COMMANDS: dict[str, Command] = {
     "list": Command(run=list_baselines),
     "report": Command(run=report),
     "bisect": Command(run=bisect, add_arguments=_bisect_arguments),
+    "diff": Command(run=diff, add_arguments=_diff_arguments),
+    "accept": Command(run=accept, add_arguments=_accept_arguments),
+    "history": Command(run=history, add_arguments=_baseline_arguments),
 }
 
 

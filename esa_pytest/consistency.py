@@ -3,12 +3,14 @@
 import numpy as np
 
 from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.drift.judge import environment_changes
+from esa_pytest.errors import EvaluationError
 from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.fresh import bits_of, scores_of_fresh_process
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.metrics import compute_metrics, subset
 from esa_pytest.evaluation.prepared import Prepared
-from esa_pytest.records import Consistency, Metrics, Repeat, TokenScores
+from esa_pytest.records import Consistency, Metrics, Record, Repeat, TokenScores
 
 ROUND, BATCH_SHAPE, FRESH_PROCESS = "round", "batch shape", "fresh process"
 
@@ -40,6 +42,25 @@ def measure_consistency(baseline: Baseline, model: LoadedModel, rounds: list[Rou
         seeds=_seed_metrics(first),
         impossible=tuple(impossible),
     )
+
+
+def refuse_broken_promise(measured: Record, consistency: Consistency | None, golden: Record | None) -> None:
+    """Where the golden's environment proved equal bits from process to process, a repeat with others is no accident.
+
+    Raises:
+        EvaluationError: a fresh process gave other bits than this one.
+    """
+    if consistency is None or golden is None or not golden.bits_proven:
+        return
+    if environment_changes(golden.environment, measured.environment):
+        return
+    for repeat in consistency.repeats:
+        if repeat.kind == FRESH_PROCESS and not repeat.bit_equal:
+            raise EvaluationError(
+                f"A fresh process gave other bits for {measured.baseline} than this one, and three of them gave equal "
+                f"bits when its golden was recorded in this environment; look for bad memory, or for a kernel that is "
+                f"not deterministic."
+            )
 
 
 def _repeat(kind: str, detail: str, scores: TokenScores, first: Round) -> Repeat:

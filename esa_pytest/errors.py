@@ -93,5 +93,13 @@ class UnfinishedError(EsaError):
     """A command stopped because its time was up; called again, it goes on from there."""
 
 
+class AcceptanceError(GoldenError):
+    """A run must not take the place of a golden."""
+
+
+class LedgerError(EsaError):
+    """The ledger of accepted goldens cannot be read."""
+
+
 class EsaWarning(UserWarning):
     """Something a user should know that does not change the verdict."""

@@ -12,12 +12,21 @@ DEFAULT = "the default"
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """One setting: `--esa-x`, `ESA_X`, ini `esa_x`, and `x` in `[tool.esa]`, in this order of precedence."""
+    """One setting: `--esa-x`, `ESA_X`, ini `esa_x`, and `x` in `[tool.esa]`, in this order of precedence.
+
+    Attributes:
+        name: as in `[tool.esa]`.
+        default: where it is given nowhere.
+        help: for `pytest --help`.
+        metavar: what its value is called there.
+        lasting: whether it may be given elsewhere than on the command line, where it would hold for every run.
+    """
 
     name: str
-    default: str | int | bool | None
+    default: str | int | float | bool | None
     help: str
     metavar: str | None = None
+    lasting: bool = True
 
     @property
     def flag(self) -> str:
@@ -60,6 +69,13 @@ OPTIONS = (
     ),
     Option(name="reason", default=None, metavar="TEXT", help="why a golden is recorded; kept in it"),
     Option(
+        name="accept_limit",
+        default=0.01,
+        metavar="SHARE",
+        help="largest shift of the loss, as a share of the golden's, that is accepted without --esa-force",
+    ),
+    Option(name="force", default=False, lasting=False, help="accept a larger shift of the loss too; for one run only"),
+    Option(
         name="strict",
         default=False,
         help="fail, instead of skipping, a baseline whose model, memory or corpus cannot be had here",
@@ -68,10 +84,11 @@ OPTIONS = (
         name="calibrate",
         default=False,
         help="measure the noise of each selected baseline, as recording does, and keep it in the run's record",
+        lasting=False,
     ),
     Option(
         name="false_alarm_rate",
-        default="1e-4",
+        default=1e-4,
         metavar="RATE",
         help="how often a check may fail where nothing is wrong, all its statistics together",
     ),
@@ -104,13 +121,17 @@ def add_options(parser: pytest.Parser) -> None:
         else:
             default = "" if option.default is None else f" (default: {option.default})"
             group.addoption(option.flag, metavar=option.metavar, default=None, help=option.help + default)
-        parser.addini(option.ini, help=f"like {option.flag}: {option.help}", default=None)
+        if option.lasting:
+            parser.addini(option.ini, help=f"like {option.flag}: {option.help}", default=None)
 
 
 def given(option: Option, config: pytest.Config, table: Mapping[str, Any]) -> Given:
     """The value that holds: command line, then environment, then ini, then `[tool.esa]`, then the default."""
+    flag = config.getoption(option.flag)
+    if not option.lasting:
+        return Given(value=option.default, origin=DEFAULT) if flag is None else Given(value=flag, origin=option.flag)
     candidates = (
-        (config.getoption(option.flag), option.flag),
+        (flag, option.flag),
         (os.environ.get(option.variable), f"the variable {option.variable}"),
         # An ini key that is not set is None, and "" before pytest 8.2.
         (config.getini(option.ini) or None, f"the ini key {option.ini}"),

@@ -114,7 +114,8 @@ class BaselineSession:
 
     def guard(self, request: pytest.FixtureRequest) -> "GuardedBaseline":
         """The object behind the `esa_baseline` fixture of one test."""
-        from esa_pytest.check import CheckContext, GuardedBaseline
+        from esa_pytest.check import GuardedBaseline
+        from esa_pytest.context import CheckContext
         from esa_pytest.shelf import ModelShelf
 
         if self._shelf is None:
@@ -207,7 +208,7 @@ class BaselineSession:
     def _advice(self) -> list[str]:
         from esa_pytest.golden.location import unwanted_goldens
 
-        advice = []
+        advice = self._parted()
         if self._config.getoption("dist", default="no") not in ("no", "loadgroup"):
             advice.append("esa: warning: without --dist loadgroup several workers load the same model; add it to -n")
         wanted = {baseline.folder for baseline in self.settings().baselines}
@@ -216,6 +217,22 @@ class BaselineSession:
             for path in unwanted_goldens(self.settings().golden_dir, wanted)
         ]
         return advice
+
+    def _parted(self) -> list[str]:
+        """Where goldens and ledger are not of one mind."""
+        from esa_pytest.errors import LedgerError
+        from esa_pytest.golden.ledger_files import unaccepted_goldens
+
+        folders = {baseline.id: baseline.folder for baseline in self.settings().baselines}
+        try:
+            found = unaccepted_goldens(self.settings().golden_dir, folders)
+        except LedgerError as error:
+            return [f"esa: warning: {error}"]
+        return [
+            f"esa: warning: {path} is not the golden that the ledger accepted last; take both from the same commit, or "
+            f"record it anew"
+            for path in found
+        ]
 
 
 def _with_causes(error: BaseException | None) -> list[BaseException]:

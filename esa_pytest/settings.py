@@ -45,6 +45,8 @@ class Settings:
         reason: why a golden is recorded.
         calibrate: whether the noise of each selected baseline is measured.
         rules: how strictly drift is judged.
+        accept_limit: the largest relative shift of the loss that is accepted unforced.
+        force: whether a larger one is accepted too.
         strict: whether a baseline that cannot be judged here fails instead of being skipped.
         load_timeout: most seconds for fetching and loading a model; None for no limit.
         evaluate_timeout: most seconds for all evaluations of a baseline; None for no limit.
@@ -61,6 +63,8 @@ class Settings:
     reason: str | None
     calibrate: bool
     rules: Rules
+    accept_limit: float
+    force: bool
     strict: bool
     load_timeout: float | None
     evaluate_timeout: float | None
@@ -97,7 +101,7 @@ def resolve(config: pytest.Config) -> Settings:
     """
     root = config.rootpath
     table = tool_table(root) or {}
-    valid = sorted([*_ENTRIES, *(option.name for option in OPTIONS)])
+    valid = sorted([*_ENTRIES, *(option.name for option in OPTIONS if option.lasting)])
     for key in table:
         if key not in valid:
             raise SettingError(f"[tool.esa] has the unknown key {key!r}; valid keys are {', '.join(valid)}.")
@@ -114,11 +118,13 @@ def resolve(config: pytest.Config) -> Settings:
         golden_dir=_folder(values["golden_dir"], root),
         output_dir=_folder(values["output_dir"], root),
         rounds=_rounds(values["rounds"]),
-        reason=None if values["reason"].value is None else str(values["reason"].value),
+        reason=_text(values["reason"]),
         calibrate=_truth(values["calibrate"]),
         rules=Rules(
             false_alarm_rate=_rate(values["false_alarm_rate"]), tolerances=_tolerances(table.get("tolerances", {}))
         ),
+        accept_limit=_share(values["accept_limit"]),
+        force=_truth(values["force"]),
         strict=_truth(values["strict"]),
         load_timeout=seconds(values["load_timeout"]),
         evaluate_timeout=seconds(values["evaluate_timeout"]),
@@ -148,6 +154,27 @@ def _folder(choice: Given, root: Path) -> Path:
     if not isinstance(choice.value, str) or not choice.value.strip():
         raise SettingError(f"{choice.origin} is {choice.value!r}; it takes the name of a folder.")
     return root / Path(choice.value).expanduser()
+
+
+def _text(choice: Given) -> str | None:
+    if choice.value is None:
+        return None
+    text = str(choice.value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise SettingError(f"{choice.origin} is {choice.value!r}; it takes text in UTF-8.") from None
+    return text
+
+
+def _share(choice: Given) -> float:
+    try:
+        share = math.nan if isinstance(choice.value, bool) else float(choice.value)
+    except (TypeError, ValueError, OverflowError):
+        share = math.nan
+    if not 0 <= share < math.inf:
+        raise SettingError(f"{choice.origin} is {choice.value!r}; it takes a share from 0 on, as 0.01 for 1 %.")
+    return share
 
 
 def _rounds(choice: Given) -> int | None:

@@ -6,7 +6,6 @@ arrays beside a golden. What no entry of the matrix wants is reported by the plu
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 from syrupy.data import SnapshotCollection, SnapshotCollections
@@ -17,7 +16,9 @@ from syrupy.types import PropertyFilter, PropertyMatcher, SerializableData, Seri
 
 from esa_pytest.drift.judge import judge
 from esa_pytest.errors import GoldenError
-from esa_pytest.golden.files import read_packed, write_packed
+from esa_pytest.golden.files import read_packed
+from esa_pytest.golden.ledger import LedgerEntry
+from esa_pytest.golden.ledger_files import write_accepted
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import pack, unpack
 from esa_pytest.records import Record, Verdict
@@ -34,6 +35,7 @@ class GoldenSnapshotExtension(SingleFileSnapshotExtension):
     location: ClassVar[GoldenLocation]
     rewriting: ClassVar[bool]
     verdict: ClassVar[Verdict | None]
+    entry: ClassVar[LedgerEntry | None]
 
     def serialize(
         self,
@@ -96,10 +98,10 @@ class GoldenSnapshotExtension(SingleFileSnapshotExtension):
         snapshot_collection: SnapshotCollection,
         name_order: dict[str, int] | None = None,  # noqa: ARG003
     ) -> None:
-        """Replace the pair of files as one."""
+        """Replace the pair of files as one, and tell of it in the ledger."""
         data = next(iter(snapshot_collection)).data
-        assert isinstance(data, bytes)  # noqa: S101  (serialize made it)
-        write_packed(Path(snapshot_collection.location), data)
+        assert isinstance(data, bytes) and cls.entry is not None  # noqa: PT018, S101  (serialize; only a recording writes)
+        write_accepted(cls.location, data, cls.entry)
 
     @classmethod
     def get_location(cls, *, test_location: PyTestLocation, index: SnapshotIndex) -> str:  # noqa: ARG003
@@ -118,7 +120,7 @@ class GoldenSnapshotExtension(SingleFileSnapshotExtension):
 
 
 def golden_extension(
-    location: GoldenLocation, *, rewriting: bool, verdict: Verdict | None = None
+    location: GoldenLocation, *, rewriting: bool, verdict: Verdict | None = None, entry: LedgerEntry | None = None
 ) -> type[GoldenSnapshotExtension]:
     """The extension class that keeps its one snapshot at `location`.
 
@@ -127,9 +129,10 @@ def golden_extension(
         rewriting: whether a golden matches only where a record of this run would say the same, as under
             `--snapshot-update`; one that merely passes is then replaced too.
         verdict: what was found already of the record that is to be compared, which then is not judged again.
+        entry: what the ledger is told where the golden is written; None for a run that writes none.
     """
-    attributes = {"location": location, "rewriting": rewriting, "verdict": verdict}
-    return type("GoldenSnapshotExtension", (GoldenSnapshotExtension,), attributes)
+    told = {"location": location, "rewriting": rewriting, "verdict": verdict, "entry": entry}
+    return type("GoldenSnapshotExtension", (GoldenSnapshotExtension,), told)
 
 
 def _verdict(serialized_data: Any, snapshot_data: Any) -> Verdict:

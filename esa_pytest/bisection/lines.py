@@ -8,7 +8,8 @@ from esa_pytest.bisection.search import Finding, Standing
 from esa_pytest.bisection.trial import MovedPackage, Trial
 from esa_pytest.records import Change
 from esa_pytest.report.columns import aligned
-from esa_pytest.report.lines import count, labelled, notes_lines
+from esa_pytest.report.layout import count, labelled
+from esa_pytest.report.lines import notes_lines
 
 _INDENT = "  "
 _HEADING = ("environment", "outcome", "changed", "mean", "max", "reference", "seconds")

@@ -14,7 +14,7 @@ from esa_pytest.drift.instruments import read_mean
 from esa_pytest.drift.noise_model import NoiseModel
 from esa_pytest.drift.numeric import MEASURED, family_of, noise_model
 from esa_pytest.drift.predictive import Predictive, Values
-from esa_pytest.drift.rules import Rules
+from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.records import CALIBRATION_NAMES, Calibration, MetricRow, Metrics, Record
 
 RELATIVE_LOSS_TOLERANCE = 1e-3
@@ -23,7 +23,7 @@ CALIBRATION_TOLERANCE = 0.01
 PROVISIONAL = "provisional"
 
 
-def metric_rows(golden: Record, measured: Record, rules: Rules) -> tuple[MetricRow, ...]:
+def metric_rows(golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) -> tuple[MetricRow, ...]:
     """Loss, perplexity, token accuracy and calibration side by side; both directions are judged alike."""
     assert golden.metrics is not None and measured.metrics is not None  # noqa: PT018, S101  (tier 1 has seen to it)
     model = noise_model(golden)

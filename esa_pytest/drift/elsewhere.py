@@ -4,7 +4,7 @@ from esa_pytest.drift.causes import ranked
 from esa_pytest.drift.identity import probe_identity_changes
 from esa_pytest.drift.judge import describe_change, environment_changes, non_finite_verdict
 from esa_pytest.drift.reference import reference_drift
-from esa_pytest.drift.rules import Rules
+from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.drift.sight import detectable_reference, spoken
 from esa_pytest.records import Outcome, Record, Tier, Verdict
 
@@ -12,7 +12,7 @@ from esa_pytest.records import Outcome, Record, Tier, Verdict
 PROVEN_PAIRS: frozenset[frozenset[str]] = frozenset()
 
 
-def judge_elsewhere(golden: Record, measured: Record, rules: Rules = Rules()) -> Verdict | None:  # noqa: B008
+def judge_elsewhere(golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) -> Verdict | None:
     """Compare this run with another device's accepted one by tiers 0, 1 and 3; None without a probe on both sides.
 
     Between devices whose agreement nobody has measured, a drift of the reference is told and does not fail.

@@ -9,7 +9,7 @@ from esa_pytest.drift.identity import identity_changes
 from esa_pytest.drift.instruments import STATISTIC_NAMES
 from esa_pytest.drift.numeric import paired_drift
 from esa_pytest.drift.reference import reference_drift
-from esa_pytest.drift.rules import Rules
+from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.drift.sight import ANY_BIT, detectable, spoken
 from esa_pytest.drift.statistics import bit_drift
 from esa_pytest.records import (
@@ -55,7 +55,7 @@ class _Evidence:
         )
 
 
-def judge(golden: Record, measured: Record, rules: Rules = Rules()) -> Verdict:  # noqa: B008  (frozen)
+def judge(golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) -> Verdict:
     """Compare this run's record with the accepted one.
 
     Identity and finiteness are asked first, and end the walk where they fail. Equal bits end it too: nothing can be

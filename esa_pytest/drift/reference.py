@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from esa_pytest.drift.rules import Rules
+from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.records import Probe, ProbeNoise, Record, ReferenceDrift
 
 NOISE_FACTOR = 4.0
@@ -21,7 +21,7 @@ _LEAST_RMS = 2.5e-7
 _LEAST_FINGERPRINT = 1e-6
 
 
-def reference_drift(golden: Record, measured: Record, rules: Rules = Rules()) -> ReferenceDrift | None:  # noqa: B008
+def reference_drift(golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) -> ReferenceDrift | None:
     """Compare two probes, None where one is missing or was computed otherwise."""
     old, new, noise = golden.probe, measured.probe, golden.probe_noise
     if old is None or new is None or noise is None or old.version != new.version or old.nll.shape != new.nll.shape:

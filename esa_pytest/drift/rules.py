@@ -38,3 +38,6 @@ class Rules:
         if wanted is None or wanted <= measured:
             return measured, source
         return wanted, f"{TOLERANCES}, {source} was {measured:.2g}"
+
+
+DEFAULT_RULES = Rules()

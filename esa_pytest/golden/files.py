@@ -19,8 +19,18 @@ def read_packed(location: GoldenLocation) -> bytes | None:
     Raises:
         GoldenError: the JSON is there and its arrays are not.
     """
+    return read_pair(location.json)
+
+
+def read_pair(json_path: Path) -> bytes | None:
+    """A record's pair of files as one byte string, or None where there is none; it may lie anywhere.
+
+    Raises:
+        GoldenError: the JSON is there and its arrays are not.
+    """
+    npz_path = json_path.with_suffix(".npz")
     for _ in range(_READ_TRIES):
-        text, npz, pending = (_content(path) for path in (location.json, location.npz, _pending(location.json)))
+        text, npz, pending = (_content(path) for path in (json_path, npz_path, _pending(json_path)))
         if npz is not None and pending is not None and _names(pending, npz):
             # A writer was killed between its two renames; the arrays are already those of the pending JSON.
             return join_pair(pending, npz)
@@ -30,7 +40,7 @@ def read_packed(location: GoldenLocation) -> bytes | None:
     if text is None:
         return None
     if npz is None:
-        raise GoldenError(f"The golden {location.json} lacks its arrays {location.npz.name}; {REMEDY}.")
+        raise GoldenError(f"The golden {json_path} lacks its arrays {npz_path.name}; {REMEDY}.")
     return join_pair(text, npz)
 
 

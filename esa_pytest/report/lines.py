@@ -22,6 +22,8 @@ _SPOKEN = {
     "mean_entropy": "entropy",
     "top_k_mass": "top-k mass",
 }
+# What a command that records should end with.
+REASON = ' --esa-reason "..."'
 
 
 def environment_line(measured: Record, golden: Record | None) -> str:
@@ -64,7 +66,7 @@ def reference_only_lines(
         labelled("throughput", throughput_line(measured, None)),
         labelled("strata", strata_line(strata)),
         f"{INDENT}would have caught: {' · '.join(verdict.would_have_caught)}",
-        f"{INDENT}to judge all tiers here, record a golden: {command} --snapshot-update",
+        f"{INDENT}to judge all tiers here, record a golden: {command} --snapshot-update{REASON}",
     ]
 
 
@@ -76,8 +78,9 @@ def failed_lines(
     path: str,
     command: str,
     notes: tuple[str, ...] = (),
+    refused: str | None = None,
 ) -> list[str]:
-    """What is shown of a baseline that failed: the cause, the table, the environment, the remedy."""
+    """What is shown of a baseline that failed: the cause, the table, the environment, what to do."""
     lines = [
         f"esa: {measured.baseline} is {verdict.outcome}, {_decided(verdict).strip()}",
         f"{INDENT}{verdict.reason}.",
@@ -97,7 +100,7 @@ def failed_lines(
         *notes_lines(notes),
         "",
         *_suspicion(verdict, measured.baseline),
-        *_remedy(verdict.outcome, command),
+        *(_remedy(verdict.outcome, command) if refused is None else [f"{INDENT}{refused}"]),
     ]
 
 
@@ -269,7 +272,7 @@ def _remedy(outcome: Outcome, command: str) -> list[str]:
         return [f"{INDENT}A run that is not finite is never a golden: mend the model or its inputs."]
     return [
         f"{INDENT}Check that it is no regression first. To accept it:",
-        f"{INDENT * 2}{command} --snapshot-update",
+        f"{INDENT * 2}{command} --snapshot-update{REASON}",
     ]
 
 

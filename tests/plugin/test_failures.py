@@ -34,7 +34,7 @@ def test_one_zeroed_weight_is_unexplained_bits(recorded: Project) -> None:
             "  bits * tokens changed *",
             "  environment    the same as the golden's",
             "  Check that it is no regression first. To accept it:",
-            "    pytest 'test_it.py::test_baseline[[]tiny-smoke]' --snapshot-update",
+            "    pytest 'test_it.py::test_baseline[[]tiny-smoke]' --snapshot-update --esa-reason \"...\"",
         ]
     )
     assert recorded.manifest()["verdict"]["outcome"] == "unexplained-bits"

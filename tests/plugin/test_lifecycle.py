@@ -30,7 +30,7 @@ def test_the_life_of_a_golden(project: Project, mode: tuple[str, ...]) -> None:
     assert recorded.ret == pytest.ExitCode.OK
     recorded.stdout.fnmatch_lines(["*bit-equal in this and 3 fresh processes", "esa: judged 0 of 1, recorded 1"])
     first = contents(goldens)
-    assert sorted(first) == ["tiny__smoke/cpu-bfloat16.json", "tiny__smoke/cpu-bfloat16.npz"]
+    assert sorted(first) == ["ledger.jsonl", "tiny__smoke/cpu-bfloat16.json", "tiny__smoke/cpu-bfloat16.npz"]
 
     passed = project.run_apart(*mode)
     assert passed.ret == pytest.ExitCode.OK
@@ -97,7 +97,7 @@ class TestUpdates:
         assert result.ret == pytest.ExitCode.OK
         after = contents(project.golden.parents[1])
         changed = {name for name in before | after if before.get(name) != after.get(name)}
-        assert changed == {"tiny__smoke/cpu-bfloat16.json", "tiny__smoke/cpu-bfloat16.npz"}
+        assert changed == {"ledger.jsonl", "tiny__smoke/cpu-bfloat16.json", "tiny__smoke/cpu-bfloat16.npz"}
         result.stdout.fnmatch_lines(["esa: no entry of the matrix wants *gone__smoke; remove it by hand *"])
         result.stdout.no_fnmatch_line("*unused*")
 

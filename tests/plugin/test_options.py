@@ -44,8 +44,9 @@ def test_an_unknown_key_lists_the_valid_ones(project: Project) -> None:
     project.add("[tool.esa.matrix]", '[tool.esa]\ngolden_folder = "x"\n[tool.esa.matrix]')
     refused(
         project,
-        "[[]tool.esa] has the unknown key 'golden_folder'; valid keys are allow_unjudged, corpora, device, "
-        "evaluate_timeout, golden_dir, load_timeout, matrix, models, output_dir, reason, rounds, strict, types.",
+        "[[]tool.esa] has the unknown key 'golden_folder'; valid keys are accept_limit, allow_unjudged, corpora, "
+        "device, evaluate_timeout, golden_dir, load_timeout, matrix, models, output_dir, reason, rounds, strict, "
+        "types.",
     )
 
 

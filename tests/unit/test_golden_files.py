@@ -1,8 +1,6 @@
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,6 +10,7 @@ from esa_pytest.golden.location import GoldenLocation, unwanted_goldens
 from esa_pytest.golden.packing import REMEDY, pack
 from esa_pytest.records import Record
 from tests.unit.builders import content_of, small_record, token_scores
+from tests.unit.killing import KilledError, Killer
 
 OLD = small_record()
 NEW = replace(small_record(token_scores([9.0, 8.0])), provenance={"reason": "accepted"})
@@ -31,35 +30,6 @@ def write(location: GoldenLocation, record: Record) -> None:
 def read(location: GoldenLocation) -> object:
     record = read_golden(location)
     return None if record is None else content_of(record)
-
-
-class KilledError(BaseException):
-    """The process is gone: no clean-up runs after it."""
-
-
-class Killer:
-    """Lets the first `survived` steps of a write happen, then ends the writer for good."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, *, survived: int) -> None:
-        self._left = survived
-        self._dead = False
-        patch.setattr(os, "fsync", self._step(os.fsync))
-        patch.setattr(Path, "replace", self._step(Path.replace))
-        patch.setattr(Path, "open", self._step(Path.open))
-        patch.setattr(Path, "unlink", self._unless_dead(Path.unlink))
-
-    def _step(self, action: Callable[..., Any]) -> Callable[..., Any]:
-        def step(*arguments: Any, **options: Any) -> Any:
-            if self._left == 0:
-                self._dead = True
-                raise KilledError
-            self._left -= 1
-            return action(*arguments, **options)
-
-        return step
-
-    def _unless_dead(self, action: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *arguments, **options: None if self._dead else action(*arguments, **options)
 
 
 def killed_write(location: GoldenLocation, record: Record, *, survived: int) -> bool:

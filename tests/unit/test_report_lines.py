@@ -5,7 +5,7 @@ import pytest
 from esa_pytest.drift.judge import judge
 from esa_pytest.evaluation.metrics import stratum_metrics
 from esa_pytest.records import BitDrift, BitStability, Change, MetricRow, NonFinite, Outcome, Record, Tier, Verdict
-from esa_pytest.report import lines
+from esa_pytest.report import evidence, layout, lines
 from tests.unit.builders import (
     CALIBRATION,
     ENVIRONMENT,
@@ -87,7 +87,7 @@ def test_drifted_run_shows_the_table_the_environment_and_the_remedy() -> None:
         "  To find out which package did it:",
         "    esa bisect tiny-smoke",
         "  Check that it is no regression first. To accept it:",
-        "    pytest -k tiny --snapshot-update",
+        '    pytest -k tiny --snapshot-update --esa-reason "..."',
     ]
 
 
@@ -113,7 +113,7 @@ def test_changed_inputs_are_listed_where_there_are_several() -> None:
         "  golden         g/cpu.json of 2026-01-02T03:04:05+00:00",
         "",
         "  Check that it is no regression first. To accept it:",
-        "    pytest -k tiny --snapshot-update",
+        '    pytest -k tiny --snapshot-update --esa-reason "..."',
     ]
 
 
@@ -126,7 +126,7 @@ def test_single_changed_input_is_told_once() -> None:
         "  golden         g/cpu.json of 2026-01-02T03:04:05+00:00",
         "",
         "  Check that it is no regression first. To accept it:",
-        "    pytest -k tiny --snapshot-update",
+        '    pytest -k tiny --snapshot-update --esa-reason "..."',
     ]
 
 
@@ -251,7 +251,7 @@ def test_notes_are_told_a_sentence_a_line() -> None:
 
 
 def test_label_begins_every_text_in_one_column() -> None:
-    assert [lines.labelled(label, "text") for label in ("", "bits", "within-noise")] == [
+    assert [layout.labelled(label, "text") for label in ("", "bits", "within-noise")] == [
         "                 text",
         "  bits           text",
         "  within-noise   text",
@@ -269,18 +269,18 @@ def test_drift_of_blocks_is_told_without_flips() -> None:
         first_position=64,
         num_top1_flips=None,
     )
-    assert lines.bits_line(bits) == (
+    assert evidence.bits_line(bits) == (
         "1 of 2 blocks changed · mean +5.00e-01 · rms 2.50e-01 · max 1.00e+00 nats · first at position 64 of its window"
     )
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 flips"), (1, "1 flip"), (2, "2 flips")])
 def test_count_agrees_with_its_noun(number: int, text: str) -> None:
-    assert lines.count(number, "flip") == text
+    assert layout.count(number, "flip") == text
 
 
 def test_count_takes_an_irregular_plural() -> None:
-    assert [lines.count(number, "process", "processes") for number in (1, 2)] == ["1 process", "2 processes"]
+    assert [layout.count(number, "process", "processes") for number in (1, 2)] == ["1 process", "2 processes"]
 
 
 def test_properties_are_those_of_the_run() -> None:

@@ -7,7 +7,7 @@ import pytest
 from esa_pytest.drift.judge import judge
 from esa_pytest.evaluation.metrics import stratum_metrics
 from esa_pytest.records import Outcome, Probe, Record, ReferenceDrift
-from esa_pytest.report import lines
+from esa_pytest.report import evidence, lines
 from tests.unit.builders import CALIBRATION, ENVIRONMENT, STRATA, scored, small_record, token_scores, tokens_of
 from tests.unit.probe_builders import NOISE, PROBE, moved, moved_at, probed
 
@@ -30,7 +30,7 @@ TAIL = [
     "  golden         g/cpu.json of 2026-01-02T03:04:05+00:00",
     "",
     "  Check that it is no regression first. To accept it:",
-    "    pytest -k tiny --snapshot-update",
+    '    pytest -k tiny --snapshot-update --esa-reason "..."',
 ]
 TAIL_ELSEWHERE = [*TAIL[:2], "  To find out which package did it:", "    esa bisect tiny-smoke", *TAIL[2:]]
 
@@ -153,16 +153,16 @@ def test_lines_of_a_reference() -> None:
         num_moved=1,
         num_points=27,
     )
-    assert lines.reference_lines(drift) == [
+    assert evidence.reference_lines(drift) == [
         (
             "  reference      rms 1.0e-07 (allowed 1.0e-06) · max 2.0e-07 (allowed 4.0e-06) nats over 512 tokens in "
             "float32"
         ),
         "  first moved    norm; 1 of 27 modules moved",
     ]
-    assert lines.reference_lines(replace(drift, first_moved=None))[1:] == []
-    assert lines.reference_lines(replace(drift, first_moved=None, weak=True))[1:] == [WEAK]
-    assert lines.reference_lines(None) == []
+    assert evidence.reference_lines(replace(drift, first_moved=None))[1:] == []
+    assert evidence.reference_lines(replace(drift, first_moved=None, weak=True))[1:] == [WEAK]
+    assert evidence.reference_lines(None) == []
 
 
 def test_recorded_run_tells_the_noise_of_its_reference() -> None:

@@ -14,7 +14,7 @@ TIMEOUTS = ["load_timeout", "evaluate_timeout"]
 class Config:
     """What is read of pytest's configuration."""
 
-    def __init__(self, root: Path, flags: Mapping[str, str], inis: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, flags: Mapping[str, Any], inis: Mapping[str, str]) -> None:
         self.rootpath = root
         self._flags = flags
         self._inis = inis
@@ -39,13 +39,13 @@ class Project:
         self.root = root
 
     def resolve(
-        self, table: str = "", *, flags: Mapping[str, str] | None = None, inis: Mapping[str, str] | None = None
+        self, table: str = "", *, flags: Mapping[str, Any] | None = None, inis: Mapping[str, str] | None = None
     ) -> Settings:
         (self.root / "pyproject.toml").write_text(f"[tool.esa]\n{table}\n", encoding="utf-8")
         return resolve(cast("pytest.Config", Config(self.root, flags or {}, inis or {})))
 
     def refusal(
-        self, table: str = "", *, flags: Mapping[str, str] | None = None, inis: Mapping[str, str] | None = None
+        self, table: str = "", *, flags: Mapping[str, Any] | None = None, inis: Mapping[str, str] | None = None
     ) -> str:
         with pytest.raises(SettingError) as caught:
             self.resolve(table, flags=flags, inis=inis)
@@ -135,10 +135,40 @@ def test_place_of_a_wrong_timeout_is_told(
     assert project.refusal(flags=flags, inis=inis) == f"{origin} is 'soon'; it takes a number of seconds above 0."
 
 
+@pytest.mark.parametrize(
+    ("table", "share"),
+    [("", 0.01), ("accept_limit = 0", 0.0), ("accept_limit = 2", 2.0), ('accept_limit = "5e-3"', 0.005)],
+)
+def test_what_is_accepted_unforced_is_a_share_of_the_loss(project: Project, table: str, share: float) -> None:
+    assert project.resolve(table).accept_limit == share
+
+
+@pytest.mark.parametrize(
+    ("literal", "told"),
+    [("-0.1", "-0.1"), ("nan", "nan"), ("inf", "inf"), ("true", "True"), ('"1%"', "'1%'"), ("[]", "[]")],
+)
+def test_limit_that_is_no_share_is_told(project: Project, literal: str, told: str) -> None:
+    assert project.refusal(f"accept_limit = {literal}") == (
+        f"[tool.esa] accept_limit is {told}; it takes a share from 0 on, as 0.01 for 1 %."
+    )
+
+
+def test_force_is_for_one_run_only(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESA_FORCE", "1")
+    assert project.resolve(inis={"esa_force": "true"}).force is False
+    assert project.resolve(flags={"--esa-force": True}).force is True
+    assert project.refusal("force = true").startswith("[tool.esa] has the unknown key 'force'; valid keys are accept_")
+
+
+def test_reason_that_is_no_text_is_told(project: Project) -> None:
+    assert project.refusal(flags={"--esa-reason": "\udcff"}) == "--esa-reason is '\\udcff'; it takes text in UTF-8."
+
+
 def test_unknown_key_lists_the_valid_ones(project: Project) -> None:
     assert project.refusal("timeout = 1") == (
-        "[tool.esa] has the unknown key 'timeout'; valid keys are allow_unjudged, corpora, device, evaluate_timeout, "
-        "golden_dir, load_timeout, matrix, models, output_dir, packages, reason, rounds, strict, types."
+        "[tool.esa] has the unknown key 'timeout'; valid keys are accept_limit, allow_unjudged, corpora, device, "
+        "evaluate_timeout, false_alarm_rate, golden_dir, load_timeout, matrix, models, output_dir, packages, reason, "
+        "rounds, strict, tolerances, types."
     )
 
 

@@ -1,0 +1,107 @@
+"""What turns a run into a golden: the entry of the ledger that tells of it, and the record kept of every run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from esa_pytest.errors import AcceptanceError, GoldenError
+from esa_pytest.golden.files import read_packed, write_packed
+from esa_pytest.golden.ledger import (
+    FIRST,
+    UNREADABLE,
+    AcceptedDrift,
+    AcceptedNumbers,
+    LedgerEntry,
+    changed_items,
+    known_noise,
+    numbers_of,
+)
+from esa_pytest.golden.ledger_files import judged_sha256_of
+from esa_pytest.golden.location import GoldenLocation
+from esa_pytest.golden.packing import pack
+from esa_pytest.records import Outcome, Record, Verdict
+
+RECORD_PREFIX = "record-"
+
+
+def entry_of(
+    golden: Record | None,
+    measured: Record,
+    verdict: Verdict | None,
+    *,
+    location: GoldenLocation,
+    provenance: Mapping[str, str | bool | None],
+    forced: bool,
+) -> LedgerEntry:
+    """The line of the ledger for a run that is about to take the place of a golden.
+
+    Args:
+        golden: what it replaces; None where there is nothing that can be read.
+        measured: the complete record of the run.
+        verdict: the run's, None without a golden.
+        location: of the golden.
+        provenance: when, by which command, at which commit, and why it is accepted.
+        forced: whether it is only accepted because of `--esa-force`.
+    """
+    old = None if golden is None else _numbers(golden, read_packed(location))
+    return LedgerEntry(
+        utc=str(provenance["utc"]),
+        baseline=measured.baseline,
+        device=location.device,
+        dtype=location.dtype,
+        outcome=str(verdict.outcome) if verdict is not None else UNREADABLE if location.json.exists() else FIRST,
+        reason=_text(provenance, "reason"),
+        forced=forced,
+        command=str(provenance["command"]),
+        git_sha=_text(provenance, "git_sha"),
+        git_dirty=None if provenance["git_dirty"] is None else bool(provenance["git_dirty"]),
+        old=old,
+        new=_numbers(measured, pack(measured, npz_name=location.npz.name)),
+        drift=_drift(verdict),
+        noise=known_noise(measured),
+        inputs=() if verdict is None else changed_items(verdict.changes),
+        environment=() if verdict is None else changed_items(verdict.environment),
+    )
+
+
+def keep_record(folder: Path, measured: Record) -> None:
+    """Keep a run's record beside its manifest, so that it can be accepted elsewhere.
+
+    One that is not finite is not kept; nor is then the record of the run before, which would be taken for this run's.
+    """
+    path = folder / f"{RECORD_PREFIX}{measured.device}-{measured.identity['model']['dtype']}.json"
+    try:
+        data = pack(measured, npz_name=path.with_suffix(".npz").name)
+    except GoldenError:
+        path.unlink(missing_ok=True)
+        path.with_suffix(".npz").unlink(missing_ok=True)
+        return
+    write_packed(path, data)
+
+
+def _drift(verdict: Verdict | None) -> AcceptedDrift | None:
+    """The signed drift of what people quote; None where nothing was compared."""
+    rows = {} if verdict is None or verdict.outcome is Outcome.INPUTS_CHANGED else {r.name: r for r in verdict.rows}
+    if "mean_nll" not in rows:
+        return None
+    loss = rows["mean_nll"]
+    return AcceptedDrift(
+        mean_nll=loss.drift,
+        perplexity=rows["perplexity"].drift,
+        token_accuracy=rows["token_accuracy"].drift,
+        loss_allowed=loss.allowed,
+        allowed_by=None if loss.allowed is None else loss.source,
+    )
+
+
+def _numbers(record: Record, data: bytes | None) -> AcceptedNumbers:
+    seal = None if data is None else judged_sha256_of(data)
+    if seal is None or record.metrics is None:
+        raise AcceptanceError(
+            f"The golden of {record.baseline} was changed while this run was about to replace it; run it once more."
+        )
+    return numbers_of(record.metrics, judged_sha256=seal)
+
+
+def _text(provenance: Mapping[str, str | bool | None], name: str) -> str | None:
+    value = provenance[name]
+    return None if value is None else str(value)

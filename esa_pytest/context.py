@@ -1,0 +1,37 @@
+"""What pytest gives a check."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from syrupy.assertion import SnapshotAssertion
+
+from esa_pytest.measurement import Benchmark, Limit
+from esa_pytest.settings import Settings
+from esa_pytest.shelf import ModelShelf
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckContext:
+    """What pytest gives a check: where to report, what to write, how to time.
+
+    Attributes:
+        settings: the session's settings.
+        shelf: the session's loaded model.
+        snapshot: syrupy's fixture.
+        benchmark: pytest-benchmark's fixture, None without it.
+        update: `--snapshot-update`.
+        update_new_only: `--snapshot-update-new-only`.
+        command: the command that runs this test alone.
+        add_property: attaches a name and a value to the test's report.
+        limit: guards the time of a phase, `load` or `evaluate`.
+    """
+
+    settings: Settings
+    shelf: ModelShelf
+    snapshot: SnapshotAssertion
+    benchmark: Benchmark | None
+    update: bool
+    update_new_only: bool
+    command: str
+    add_property: Callable[[str, object], None]
+    limit: Limit

@@ -1,0 +1,81 @@
+"""What may take the place of a golden: how far its loss may move, and where its measured noise comes from."""
+
+from dataclasses import replace
+
+from esa_pytest.drift.identity import identity_changes
+from esa_pytest.drift.judge import describe_change, environment_changes
+from esa_pytest.errors import AcceptanceError
+from esa_pytest.records import Probe, Record
+
+_MEASURE_IT = (
+    "run it there with --esa-calibrate, or record it there with --snapshot-update, and take the record of that run"
+)
+
+
+def why_refused(golden: Record | None, measured: Record, *, limit: float) -> str | None:
+    """Why a run may not take the place of a golden unforced, as a sentence; None where it may.
+
+    Where the inputs changed, the loss is that of another experiment and is not compared.
+
+    Args:
+        golden: what would be replaced; None where there is nothing that can be read.
+        measured: the run.
+        limit: the largest relative shift of the loss, in either direction.
+    """
+    if golden is None or golden.metrics is None or measured.metrics is None or identity_changes(golden, measured):
+        return None
+    before, now = golden.metrics.mean_nll, measured.metrics.mean_nll
+    if abs(now - before) <= limit * abs(before):
+        return None
+    shift = f"{(now - before) / before:+.3g}" if before else f"{now - before:+.3g} nats from zero"
+    return (
+        f"The golden of {measured.baseline} was not replaced: its loss would go from {before:.6g} to {now:.6g}, a "
+        f"relative shift of {shift}, and at most {limit:g} in either direction is accepted; find out what moved it, "
+        f"then add --esa-force, or set --esa-accept-limit."
+    )
+
+
+def with_noise_of(golden: Record | None, measured: Record) -> Record:
+    """A measured record with all that a golden must know of its noise.
+
+    A plain run measures none. The noise of the golden is that of this record too where both are of the same experiment
+    in the same environment; in another one nobody has seen whether bits repeat.
+
+    Raises:
+        AcceptanceError: the record lacks its noise, and the golden's is not that of this record.
+    """
+    if _knows_its_noise(measured):
+        return measured
+    lacks = f"The record of {measured.baseline} was not accepted: it is of a plain run, which measures no noise, and"
+    if golden is None or not _knows_its_noise(golden):
+        raise AcceptanceError(f"{lacks} there is no golden to take that from; {_MEASURE_IT}.")
+    if changes := identity_changes(golden, measured):
+        raise AcceptanceError(
+            f"{lacks} the golden's is that of another experiment ({describe_change(changes[0])}); {_MEASURE_IT}."
+        )
+    if changes := environment_changes(golden.environment, measured.environment):
+        raise AcceptanceError(
+            f"{lacks} the golden's is that of another environment ({describe_change(changes[0])}), where equal bits "
+            f"prove nothing about this one; {_MEASURE_IT}."
+        )
+    if not _comparable(golden.probe, measured.probe):
+        raise AcceptanceError(f"{lacks} the golden's float32 reference is not computed as this one; {_MEASURE_IT}.")
+    source = golden.provenance.get("noise_of") or golden.provenance.get("utc")
+    return replace(
+        measured,
+        bit_stability=golden.bit_stability,
+        probe_noise=golden.probe_noise,
+        provenance={**measured.provenance, "noise_of": source},
+    )
+
+
+def _knows_its_noise(record: Record) -> bool:
+    """Whether it was measured when the record was made, or carried over since."""
+    measured = record.bit_stability is not None and record.bit_stability.fresh_processes > 0
+    return measured and (record.probe is None or record.probe_noise is not None)
+
+
+def _comparable(golden: Probe | None, measured: Probe | None) -> bool:
+    if golden is None or measured is None:
+        return golden is measured
+    return golden.version == measured.version and golden.points == measured.points

@@ -1,0 +1,369 @@
+"""What may become a golden, what the ledger tells of it, and how the record of another run is accepted."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from esa_pytest import artifacts
+from esa_pytest.cli import main
+from esa_pytest.golden.files import read_pair, write_packed
+from esa_pytest.golden.ledger import LedgerEntry
+from esa_pytest.golden.ledger_files import read_ledger
+from esa_pytest.golden.packing import join_pair, split_pair, unpack
+from esa_pytest.golden.schema import judged_sha256
+from tests.plugin.conftest import Project
+from tests.plugin.test_lifecycle import contents
+from tests.unit.builders import npz_members, npz_of, resealed
+
+FAILED, OK, REFUSED = pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.OK, pytest.ExitCode.USAGE_ERROR
+# Moves the loss by some thousandths of it, or by a few percent.
+SMALL, LARGE = "layers[1].mlp.down_proj.weight.data[3, 5] = 0.5", "norm.weight.data *= 1.5"
+PERTURBED = """
+def test_baseline(esa_baseline, esa_model):
+    esa_model.model.{perturbation}
+    esa_baseline.check()
+"""
+
+
+def perturb(project: Project, perturbation: str) -> None:
+    project.write_test(PERTURBED.format(perturbation=perturbation))
+
+
+def goldens_of(project: Project) -> Path:
+    return project.golden.parents[1]
+
+
+def ledger_of(project: Project) -> list[LedgerEntry]:
+    return read_ledger(goldens_of(project))
+
+
+def record_of(project: Project) -> Path:
+    return project.output / "record-cpu-bfloat16.json"
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, list[str], str]:
+    """Exit status, lines and complaint of a command."""
+    capsys.readouterr()
+    status = main([str(argument) for argument in arguments])
+    output, complaint = capsys.readouterr()
+    return status, output.splitlines(), complaint.strip()
+
+
+class TestRecording:
+    def test_the_ledger_tells_of_every_golden_that_was_written(self, recorded: Project) -> None:
+        perturb(recorded, SMALL)
+        recorded.record("--esa-reason", "a larger weight")
+        first, second = ledger_of(recorded)
+        assert (first.outcome, first.old, first.drift, first.reason, first.forced) == ("first", None, None, None, False)
+        assert (second.outcome, second.reason, second.forced) == ("unexplained-bits", "a larger weight", False)
+        assert (second.baseline, second.device, second.dtype) == ("tiny-smoke", "cpu", "bfloat16")
+        assert second.command
+        assert second.old == first.new
+        assert second.drift is not None
+        assert second.old is not None
+        assert second.drift.mean_nll == second.new.mean_nll - second.old.mean_nll != 0.0
+        assert second.drift.loss_allowed == 1e-3 * second.old.mean_nll
+        assert (second.noise.fresh_processes, second.noise.noise_of) == (3, None)
+        assert second.noise.reference_rms is not None
+        golden = json.loads(recorded.golden.read_text(encoding="utf-8"))
+        assert second.new.judged_sha256 == golden["judged_sha256"]
+        assert second.utc == golden["provenance"]["utc"]
+
+    def test_a_run_that_writes_nothing_tells_nothing(self, recorded: Project) -> None:
+        before = contents(goldens_of(recorded))
+        assert recorded.run().ret == OK
+        recorded.record()
+        assert contents(goldens_of(recorded)) == before
+
+    def test_changed_inputs_are_named_and_their_loss_is_not_compared(self, recorded: Project) -> None:
+        recorded.write_text("Another text, as long. " * 60)
+        recorded.record("--esa-accept-limit", "0")
+        last = ledger_of(recorded)[-1]
+        assert (last.outcome, last.drift, last.forced) == ("inputs-changed", None, False)
+        assert next(item.name for item in last.inputs) == "corpus.mine.sha256"
+
+    def test_a_golden_that_could_not_be_read_is_told(self, recorded: Project) -> None:
+        recorded.golden.write_text("{", encoding="utf-8")
+        recorded.record()
+        last = ledger_of(recorded)[-1]
+        assert (last.outcome, last.old, last.drift) == ("unreadable", None, None)
+
+    def test_a_large_shift_is_refused_and_the_golden_stays_to_the_byte(self, recorded: Project) -> None:
+        before = contents(goldens_of(recorded))
+        perturb(recorded, LARGE)
+        result = recorded.run("--snapshot-update")
+        assert result.ret == FAILED
+        result.stdout.fnmatch_lines(
+            [
+                "esa: tiny-smoke is unexplained-bits, decided by tier 2 (exact):",
+                "  loss *  <- drifted",
+                (
+                    "  The golden of tiny-smoke was not replaced: its loss would go from * to *, a relative shift of "
+                    "*, and at most 0.01 in either direction is accepted; find out what moved it, then add "
+                    "--esa-force, or set --esa-accept-limit."
+                ),
+                "esa: judged 1 of 1",
+            ]
+        )
+        assert contents(goldens_of(recorded)) == before
+
+        recorded.record("--esa-force", "--esa-reason", "louder")
+        last = ledger_of(recorded)[-1]
+        assert (last.forced, last.reason) == (True, "louder")
+        assert recorded.run().ret == OK
+
+    def test_the_limit_is_a_setting(self, recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        perturb(recorded, LARGE)
+        monkeypatch.setenv("ESA_ACCEPT_LIMIT", "0.9")
+        recorded.record()
+        assert not ledger_of(recorded)[-1].forced
+
+    def test_a_ledger_that_cannot_be_read_is_told_before_anything_is_written(self, recorded: Project) -> None:
+        ledger = goldens_of(recorded) / "ledger.jsonl"
+        ledger.write_bytes(ledger.read_bytes() + b"<<<<<<< HEAD\n")
+        before = contents(goldens_of(recorded))
+        perturb(recorded, SMALL)
+        result = recorded.run("--snapshot-update")
+        assert result.ret == FAILED
+        result.stdout.fnmatch_lines(
+            ["esa: tiny-smoke could not be judged. The ledger *ledger.jsonl is not valid in line 2: *; restore the *"]
+        )
+        assert contents(goldens_of(recorded)) == before
+
+    def test_two_workers_lose_no_line(self, project: Project) -> None:
+        project.add(
+            "[tool.esa.models.tiny]", f'[tool.esa.models.other]\npath = "{project.checkpoint}"\n[tool.esa.models.tiny]'
+        )
+        project.add('smoke = ["tiny"]', 'smoke = ["tiny", "other"]')
+        result = project.run_apart("--snapshot-update", "-n2", "--dist", "loadgroup", "--esa-reason", "both")
+        assert result.ret == OK
+        result.stdout.fnmatch_lines(["esa: judged 0 of 2, recorded 2"])
+        assert sorted((one.baseline, one.reason) for one in ledger_of(project)) == [
+            ("other-smoke", "both"),
+            ("tiny-smoke", "both"),
+        ]
+
+
+class TestMeasuredRecords:
+    def test_every_finite_run_leaves_its_record(self, project: Project, bits_taken_for_stable: None) -> None:
+        assert project.run().ret == FAILED  # there is no golden
+        plain = unpack(read_pair(record_of(project)) or b"", name="it")
+        assert plain.bit_stability is not None
+        assert plain.bit_stability.fresh_processes == 0
+        project.record()
+        complete = unpack(read_pair(record_of(project)) or b"", name="it")
+        assert complete.bits_proven
+        assert complete.probe_noise is not None
+        assert complete.metrics == plain.metrics
+        assert sorted(path.name for path in project.output.iterdir()) == [
+            "manifest.json",
+            "record-cpu-bfloat16.json",
+            "record-cpu-bfloat16.npz",
+            "results_summary.json",
+        ]
+
+    def test_a_run_that_is_not_finite_leaves_none(self, recorded: Project) -> None:
+        assert record_of(recorded).exists()
+        perturb(recorded, "norm.weight.data[0] = float('nan')")
+        assert recorded.run().ret == FAILED
+        assert sorted(path.name for path in recorded.output.iterdir()) == ["manifest.json", "results_summary.json"]
+
+
+class TestAccept:
+    def test_the_record_of_another_machine_becomes_the_golden(
+        self, recorded: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        perturb(recorded, SMALL)
+        assert recorded.run().ret == FAILED
+        artifact = tmp_path / "artifact"
+        shutil.copytree(recorded.output.parent, artifact)
+        shutil.rmtree(recorded.output.parent)
+
+        status, lines, complaint = run(capsys, "accept", "--esa-reason", "from CI", artifact)
+
+        assert (status, complaint, len(lines)) == (OK, "", 1)
+        date = ledger_of(recorded)[0].utc
+        assert lines[0].startswith("accepted   tiny-smoke (cpu, bfloat16): loss ")
+        assert lines[0].endswith(f", which was unexplained-bits; its noise is that of the golden of {date}")
+        provenance = json.loads(recorded.golden.read_text(encoding="utf-8"))["provenance"]
+        assert (provenance["reason"], provenance["noise_of"]) == ("from CI", date)
+        last = ledger_of(recorded)[-1]
+        assert (last.reason, last.outcome, last.noise.noise_of) == ("from CI", "unexplained-bits", date)
+        assert recorded.run().ret == OK
+
+        again = run(capsys, "accept", record_of(recorded))
+        assert again == (
+            OK,
+            [
+                (
+                    "unchanged  tiny-smoke (cpu, bfloat16): equal bits in an equal environment, so there is nothing to "
+                    "accept"
+                )
+            ],
+            "",
+        )
+        assert len(ledger_of(recorded)) == 2
+
+    def test_a_complete_record_needs_no_golden(self, recorded: Project, capsys: pytest.CaptureFixture[str]) -> None:
+        shutil.rmtree(goldens_of(recorded))
+        status, lines, _ = run(capsys, "accept", record_of(recorded))
+        assert status == OK
+        assert lines[0].endswith(", where no golden could be read before")
+        assert [one.outcome for one in ledger_of(recorded)] == ["first"]
+        assert recorded.run().ret == OK
+
+    def test_a_plain_record_without_a_golden_is_refused(
+        self, project: Project, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        project.run()
+        status, lines, complaint = run(capsys, "accept", record_of(project))
+        assert status == REFUSED
+        assert lines == [
+            (
+                f"refused    {record_of(project)}: The record of tiny-smoke was not accepted: it is of a plain run, "
+                f"which measures no noise, and there is no golden to take that from; run it there with "
+                f"--esa-calibrate, or record it there with --snapshot-update, and take the record of that run."
+            )
+        ]
+        assert complaint == "esa: 1 of 1 record refused for the reason above; those goldens are unchanged."
+        assert not goldens_of(project).exists()
+
+    def test_a_large_shift_needs_force(self, recorded: Project, capsys: pytest.CaptureFixture[str]) -> None:
+        before = contents(goldens_of(recorded))
+        perturb(recorded, LARGE)
+        recorded.run()
+        status, lines, _ = run(capsys, "accept", record_of(recorded))
+        assert status == REFUSED
+        assert "The golden of tiny-smoke was not replaced: its loss would go from " in lines[0]
+        assert contents(goldens_of(recorded)) == before
+        assert run(capsys, "accept", record_of(recorded), "--esa-force")[0] == OK
+        assert ledger_of(recorded)[-1].forced
+
+    def test_one_that_is_refused_does_not_stop_the_others(
+        self, recorded: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        perturb(recorded, SMALL)
+        recorded.run()
+        damaged = tmp_path / "record-cpu-bfloat16.json"
+        damaged.write_text("{", encoding="utf-8")
+        damaged.with_suffix(".npz").write_bytes(b"")
+        status, lines, complaint = run(capsys, "accept", damaged, record_of(recorded))
+        assert status == REFUSED
+        assert lines[0].startswith(f"refused    {damaged}: The golden {damaged} is no JSON, it may be cut short (")
+        assert lines[0].endswith("; fetch the record anew from the run that wrote it.")
+        assert lines[1].startswith("accepted   tiny-smoke (cpu, bfloat16): ")
+        assert complaint == "esa: 1 of 2 records refused for the reason above; those goldens are unchanged."
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
+    """A record that somebody changed, who knew how to make every hash fit."""
+    text, npz = split_pair(read_pair(path) or b"")
+    document, members = json.loads(text), npz_members(npz)
+    change(document, members)
+    sealed = json.loads(members["judged_json"].tobytes())
+    sealed |= {part: document[part] for part in sealed if part != "arrays"}
+    members["judged_json"] = np.frombuffer(json.dumps(sealed).encode(), dtype=np.uint8)
+    text, npz = split_pair(resealed(document, npz_of(members)))
+    # The file's name travels sealed as well.
+    content = json.loads(text) | {"arrays": {**json.loads(text)["arrays"], "file": sealed["arrays"]["file"]}}
+    content["judged_sha256"] = judged_sha256(content)
+    write_packed(path, join_pair(json.dumps(content).encode(), npz))
+
+
+def set_dtype(document: dict[str, Any], dtype: object) -> None:
+    document["identity"]["model"]["dtype"] = dtype
+
+
+TAMPERED: list[tuple[Callable[[dict[str, Any], dict[str, Any]], None], str]] = [
+    (
+        lambda document, _: document.update(baseline="../../tiny-smoke"),
+        (
+            "The record is of the baseline '../../tiny-smoke', which the matrix of this project lacks; valid baselines "
+            "are tiny-smoke."
+        ),
+    ),
+    (
+        lambda document, _: document.update(device="../cpu"),
+        "The record is of the device '../cpu'; valid devices are cpu and cuda-smNN.",
+    ),
+    (
+        lambda document, _: set_dtype(document, "../float32"),
+        "The record is of the dtype '../float32'; valid are bfloat16, float16 and float32.",
+    ),
+    (
+        lambda document, _: document.update(identity={"model": []}),
+        "The record is of the dtype None; valid are bfloat16, float16 and float32.",
+    ),
+    (
+        lambda _, members: members.update(nll=np.full_like(members["nll"], np.nan)),
+        (
+            "The golden {path} is damaged: its array nll is nan at token 0; fetch the record anew from the run that "
+            "wrote it."
+        ),
+    ),
+    (
+        lambda document, _: document["identity"].update(more="\ud800"),
+        "'utf-8' codec can't encode character *; fetch the record anew from the run that wrote it.",
+    ),
+]
+
+
+class TestUntrusted:
+    def test_a_record_that_holds_what_it_must_not_is_refused(
+        self, recorded: Project, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = record_of(recorded)
+        files = {part: part.read_bytes() for part in (path, path.with_suffix(".npz"))}
+        before = contents(goldens_of(recorded))
+        for change, sentence in TAMPERED:
+            rewritten(path, change)
+            status, lines, _ = run(capsys, "accept", path, "--esa-force")
+            begin, _, end = f"refused    {path}: {sentence.format(path=path)}".partition("*")
+            assert status == REFUSED
+            assert lines[0].startswith(begin)
+            assert lines[0].endswith(end)
+            assert contents(goldens_of(recorded)) == before
+            for part, content in files.items():
+                part.write_bytes(content)
+
+    def test_an_edited_record_is_refused(self, recorded: Project, capsys: pytest.CaptureFixture[str]) -> None:
+        path = record_of(recorded)
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace('"num_scored_tokens": 256', '"num_scored_tokens": 255'), encoding="utf-8")
+        status, lines, _ = run(capsys, "accept", path)
+        assert status == REFUSED
+        assert "was edited by hand in its field metrics.num_scored_tokens: it says 255, recorded was 256" in lines[0]
+        path.with_suffix(".npz").unlink()
+        assert "lacks its arrays record-cpu-bfloat16.npz; fetch the record anew" in run(capsys, "accept", path)[1][0]
+
+    def test_a_record_that_would_fill_the_memory_is_not_unpacked(
+        self, recorded: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(artifacts, "_MOST_BYTES", 60_000)
+        rewritten(record_of(recorded), lambda _, members: members.update(probe_more=np.zeros(100_000, dtype=np.uint8)))
+        monkeypatch.delattr(artifacts, "unpack")
+        status, lines, _ = run(capsys, "accept", record_of(recorded))
+        assert status == REFUSED
+        assert "bytes, at most 60000 are read; fetch the record anew" in lines[0]
+
+    @pytest.mark.parametrize(
+        ("name", "sentence"),
+        [
+            ("gone.json", "There is no record {path}; give a record-<device>-<dtype>.json that a run left in its "),
+            ("record-cpu-bfloat16.npz", "There is no record {path}; give a record-<device>-<dtype>.json that a run "),
+            ("empty", "The folder {path} holds no record-*.json; give the output folder of a run, or its record."),
+        ],
+    )
+    def test_what_is_no_record_is_told(
+        self, project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, sentence: str
+    ) -> None:
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "record-cpu-bfloat16.npz").touch()
+        status, lines, complaint = run(capsys, "accept", tmp_path / name)
+        assert (status, lines) == (REFUSED, [])
+        assert complaint.startswith("esa: " + sentence.format(path=tmp_path / name))
