@@ -121,6 +121,9 @@ class GuardedBaseline:
         if self._is_recording(verdict, golden, refusal):
             self._record(measurement, verdict, golden, location)
             return None
+        if self._context.settings.calibrate and measured.non_finite is None:
+            measurement = replace(measurement, record=completed(measurement, self.baseline, self._shelved().model))
+            measured = measurement.record
         if golden is None:
             # There is nothing to judge by; what was measured can be accepted all the same.
             keep_record(self._output, measured)

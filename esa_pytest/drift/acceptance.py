@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from esa_pytest.drift.identity import identity_changes
 from esa_pytest.drift.judge import describe_change, environment_changes
 from esa_pytest.errors import AcceptanceError
-from esa_pytest.records import Probe, Record
+from esa_pytest.records import Noise, Probe, Record, TokenScores
 
 _MEASURE_IT = (
     "run it there with --esa-calibrate, or record it there with --snapshot-update, and take the record of that run"
@@ -65,8 +67,16 @@ def with_noise_of(golden: Record | None, measured: Record) -> Record:
         measured,
         bit_stability=golden.bit_stability,
         probe_noise=golden.probe_noise,
+        noise=_carried(golden.noise, measured),
         provenance={**measured.provenance, "noise_of": source},
     )
+
+
+def _carried(noise: Noise | None, measured: Record) -> Noise | None:
+    """The noise about this record's own scores; None where only sums of blocks are known of these."""
+    if noise is None or not isinstance(measured.scores, TokenScores):
+        return None
+    return replace(noise, nll=measured.scores.nll[np.isin(measured.scores.window, noise.windows)])
 
 
 def _knows_its_noise(record: Record) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from esa_pytest.errors import LedgerError
@@ -63,6 +64,9 @@ class KnownNoise(_Strict):
         distinct_bit_patterns: how many came out.
         reference_rms: of the float32 reference, nats; None where it does not suit the model.
         reference_maximum: of one token, nats.
+        score_patterns: by how many bit patterns the noise of the scores was measured; 0 where it was not.
+        score_rms: of the median of these, nats; None where it was not measured.
+        tau: the spread of the mean shift between them, nats; None where it was not measured.
         noise_of: the date of the golden from which this was carried over; None where it was measured in the same run.
     """
 
@@ -70,6 +74,9 @@ class KnownNoise(_Strict):
     distinct_bit_patterns: Annotated[int, Field(gt=0)]
     reference_rms: Finite | None
     reference_maximum: Finite | None
+    score_patterns: Count
+    score_rms: Finite | None
+    tau: Finite | None
     noise_of: str | None
 
 
@@ -137,12 +144,16 @@ def numbers_of(metrics: Metrics, *, judged_sha256: str) -> AcceptedNumbers:
 def known_noise(record: Record) -> KnownNoise:
     """What a record knows of its noise."""
     stability, probe = record.bit_stability, record.probe_noise
+    drifts = [variant.drift.astype(np.float64) for variant in (record.noise.moved if record.noise else ())]
     carried = record.provenance.get("noise_of")
     return KnownNoise(
         fresh_processes=0 if stability is None else stability.fresh_processes,
         distinct_bit_patterns=1 if stability is None else stability.distinct_bit_patterns,
         reference_rms=None if probe is None else probe.rms,
         reference_maximum=None if probe is None else probe.maximum,
+        score_patterns=0 if record.noise is None else record.noise.distinct_bit_patterns,
+        score_rms=float(np.median([np.sqrt(np.mean(drift**2)) for drift in drifts])) if drifts else None,
+        tau=float(np.sqrt(np.mean([drift.mean() ** 2 for drift in drifts]))) if drifts else None,
         noise_of=carried if isinstance(carried, str) else None,
     )
 
