@@ -8,7 +8,14 @@ from esa_pytest.golden.ledger import AcceptedDrift, AcceptedNumbers, ChangedItem
 from tests.unit.builders import finite_floats, texts
 
 NOISE = KnownNoise(
-    fresh_processes=3, distinct_bit_patterns=1, reference_rms=1e-6, reference_maximum=4e-6, noise_of=None
+    fresh_processes=3,
+    distinct_bit_patterns=1,
+    reference_rms=1e-6,
+    reference_maximum=4e-6,
+    score_patterns=13,
+    score_rms=0.05,
+    tau=4e-4,
+    noise_of=None,
 )
 
 
@@ -77,7 +84,8 @@ entries = st.builds(
         KnownNoise,
         fresh_processes=st.integers(0, 9),
         distinct_bit_patterns=st.integers(1, 9),
-        **dict.fromkeys(("reference_rms", "reference_maximum"), st.none() | finite_floats),
+        score_patterns=st.integers(0, 30),
+        **dict.fromkeys(("reference_rms", "reference_maximum", "score_rms", "tau"), st.none() | finite_floats),
         noise_of=st.none() | texts,
     ),
     inputs=changed,
