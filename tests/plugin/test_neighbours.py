@@ -126,6 +126,11 @@ def test_the_packaged_suite_runs_in_an_empty_folder(pytester: pytest.Pytester) -
     missing = pytester.runpytest_subprocess("-p", "no:timeout", "--pyargs", "esa_pytest.suite", "-m", "smoke")
     assert missing.ret == pytest.ExitCode.TESTS_FAILED
     missing.stdout.fnmatch_lines(
-        ["*record one with: pytest --pyargs 'esa_pytest.suite::test_baseline[[]smollm2-135m-smoke]' --snapshot-update"]
+        [
+            (
+                "*record one with: pytest --pyargs 'esa_pytest.suite::test_baseline[[]smollm2-135m-smoke]' "
+                "--snapshot-update --esa-reason *"
+            )
+        ]
     )
     assert not Path(pytester.path / "baselines_golden").exists()

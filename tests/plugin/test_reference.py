@@ -77,7 +77,7 @@ def test_one_changed_weight_in_another_environment_is_semantic_drift_and_named(e
             ),
             "  first moved    model.layers.1.mlp; * of 17 modules moved",
             "    env.MKL_CBWR_NOTE  (none) -> another environment",
-            "    pytest 'test_it.py::test_baseline[[]tiny-smoke]' --snapshot-update",
+            "    pytest 'test_it.py::test_baseline[[]tiny-smoke]' --snapshot-update --esa-reason *",
             "esa: judged 1 of 1",
         ]
     )
@@ -128,7 +128,7 @@ def test_a_golden_of_another_device_judges_the_meaning(of_a_gpu: Project) -> Non
             "  would have caught: reference * nats",
             (
                 "  to judge all tiers here, record a golden: pytest 'test_it.py::test_baseline[[]tiny-smoke]' "
-                "--snapshot-update"
+                "--snapshot-update --esa-reason *"
             ),
             "esa: judged 1 of 1",
         ]
