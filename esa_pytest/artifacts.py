@@ -73,7 +73,7 @@ def _accept(path: Path, settings: Settings) -> str:
     measured = read_record(path)
     location = _location(measured, settings)
     golden = _golden_at(location)
-    verdict = None if golden is None else judge(golden, measured)
+    verdict = None if golden is None else judge(golden, measured, settings.rules)
     name = f"{measured.baseline} ({location.device}, {location.dtype})"
     if verdict is not None and verdict.nothing_to_accept:
         return f"unchanged  {name}: equal bits in an equal environment, so there is nothing to accept"

@@ -7,6 +7,7 @@ from esa_pytest.accepting import RECORD_PREFIX
 from esa_pytest.artifacts import read_record
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.drift.judge import judge
+from esa_pytest.drift.rules import Rules
 from esa_pytest.errors import EsaError, GoldenError
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.location import GoldenLocation
@@ -30,7 +31,7 @@ def difference_lines(settings: Settings, names: Sequence[str], *, against: str |
     chosen = chosen_baselines(settings, names)
     if against is not None:
         before = revision(against, golden_dir=settings.golden_dir)
-        compared = [found for baseline in chosen for found in _since(before, baseline, settings.golden_dir)]
+        compared = [found for baseline in chosen for found in _since(before, baseline, settings)]
         return markdown_lines(compared, old=f"golden of {against}", new="golden")
     compared = [found for baseline in chosen for found in _measured(baseline, settings)]
     if not compared:
@@ -60,18 +61,19 @@ def _measured(baseline: Baseline, settings: Settings) -> list[Comparison]:
     found = []
     for path in sorted(folder.glob(f"{RECORD_PREFIX}*.json")):
         location = _location(settings.golden_dir, baseline, path.stem.removeprefix(RECORD_PREFIX))
-        found.append(_compared(location, baseline, _try_golden(location), _try_record(path)))
+        found.append(_compared(location, baseline, _try_golden(location), _try_record(path), settings.rules))
     return found
 
 
-def _since(before: Revision, baseline: Baseline, golden_dir: Path) -> list[Comparison]:
+def _since(before: Revision, baseline: Baseline, settings: Settings) -> list[Comparison]:
     """What became of a baseline's goldens since a revision, a device a row."""
-    here = {path.stem for path in (golden_dir / baseline.folder).glob("[!.]*.json")}
+    here = {path.stem for path in (settings.golden_dir / baseline.folder).glob("[!.]*.json")}
     there = {Path(name).stem for name in before.jsons() if name.split("/")[0] == baseline.folder}
     found = []
     for stem in sorted(here | there):
-        location = _location(golden_dir, baseline, stem)
-        found.append(_compared(location, baseline, _try_old(before, location), _try_golden(location)))
+        location = _location(settings.golden_dir, baseline, stem)
+        old = _try_old(before, location)
+        found.append(_compared(location, baseline, old, _try_golden(location), settings.rules))
     return found
 
 
@@ -81,14 +83,14 @@ def _location(golden_dir: Path, baseline: Baseline, stem: str) -> GoldenLocation
 
 
 def _compared(
-    location: GoldenLocation, baseline: Baseline, old: Record | str | None, new: Record | str | None
+    location: GoldenLocation, baseline: Baseline, old: Record | str | None, new: Record | str | None, rules: Rules
 ) -> Comparison:
     """A pair, judged where both sides can be read; a text says why one cannot."""
     name = f"{baseline.id} ({location.device})"
     troubles = tuple(side for side in (old, new) if isinstance(side, str))
     before = None if isinstance(old, str) else old
     now = None if isinstance(new, str) else new
-    verdict = judge(before, now) if before is not None and now is not None else None
+    verdict = judge(before, now, rules) if before is not None and now is not None else None
     return Comparison(name=name, old=before, new=now, verdict=verdict, troubles=troubles)
 
 

@@ -21,6 +21,7 @@ from esa_pytest.bisection.overlays import Overlay, Overlays
 from esa_pytest.bisection.search import Standing
 from esa_pytest.bisection.trial import MovedPackage, Trial
 from esa_pytest.drift.judge import environment_changes, judge
+from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.errors import EsaError, OverlayError
 from esa_pytest.evaluation.processes import child_environment
 from esa_pytest.golden.location import GoldenLocation
@@ -50,6 +51,7 @@ class Bench:
         overlays: what builds environments.
         scratch: a folder for what a trial writes.
         deadline: when to stop.
+        rules: how strictly drift is judged.
     """
 
     baseline: Baseline
@@ -59,6 +61,7 @@ class Bench:
     overlays: Overlays
     scratch: Path
     deadline: Deadline
+    rules: Rules = DEFAULT_RULES
 
     def trial(self, moves: Sequence[Move]) -> Trial:
         """Try the environment in which these packages are back at the golden's versions.
@@ -105,7 +108,7 @@ class Bench:
         if measured is None:
             reason = str(answer.non_finite)
             return _judged(Standing.AWAY, Outcome.NON_FINITE, reason, tier=int(Tier.FINITE), **told)
-        verdict = judge(self.golden, measured)
+        verdict = judge(self.golden, measured, self.rules)
         bits, reference = verdict.bits, verdict.reference
         return _judged(
             standing_of(verdict),
@@ -161,7 +164,11 @@ def standing_of(verdict: Verdict) -> Standing:
         return Standing.BITS
     # Other bits in the golden's own environment fail a test, whatever they mean; here it is the meaning that counts.
     unexplained = verdict.outcome is Outcome.UNEXPLAINED_BITS
-    same_meaning = (verdict.reference is None or verdict.reference.within) and all(row.within for row in verdict.rows)
+    same_meaning = (
+        (verdict.reference is None or verdict.reference.within)
+        and (verdict.paired is None or not verdict.paired.beyond)
+        and all(row.within for row in verdict.rows)
+    )
     return Standing.MEANING if verdict.outcome.passed or (unexplained and same_meaning) else Standing.AWAY
 
 

@@ -69,6 +69,7 @@ def bisect_lines(settings: Settings, request: Request) -> Iterator[str]:
         overlays=Overlays(store.overlays, deadline=deadline),
         scratch=store.scratch,
         deadline=deadline,
+        rules=settings.rules,
     )
     with store.alone():
         course = _Bisection(bench=bench, store=store, request=request)

@@ -21,6 +21,8 @@ RELATIVE_LOSS_TOLERANCE = 1e-3
 ACCURACY_TOLERANCE = 0.01
 CALIBRATION_TOLERANCE = 0.01
 PROVISIONAL = "provisional"
+# In the order in which they are shown.
+_CALIBRATION = ("ece", "brier", "mean_entropy", "top_k_mass")
 
 
 def metric_rows(golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) -> tuple[MetricRow, ...]:
@@ -47,7 +49,7 @@ def _measured(golden: Record, model: NoiseModel, rules: Rules) -> dict[str, floa
         "perplexity": golden.metrics.perplexity * math.expm1(loss),
         "token_accuracy": max(least, _either_way(model.accuracy, rate)),
     }
-    for name in CALIBRATION_NAMES:
+    for name in _CALIBRATION:
         spread = model.calibration(name)
         if golden.calibration is not None and spread is not None:
             found[name] = _either_way(spread, rate)
@@ -76,8 +78,8 @@ def _provisional(golden: Record) -> dict[str, float]:
     if golden.calibration is None:
         return found
     return found | {
-        "brier": CALIBRATION_TOLERANCE,
         "ece": CALIBRATION_TOLERANCE,
+        "brier": CALIBRATION_TOLERANCE,
         # An entropy is in nats, as the loss is.
         "mean_entropy": RELATIVE_LOSS_TOLERANCE * 10 * golden.calibration.mean_entropy,
         "top_k_mass": CALIBRATION_TOLERANCE,

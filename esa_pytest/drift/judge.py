@@ -85,13 +85,14 @@ def judge(golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) -> Ver
             environment=environment, rows=rows, bits=bits, detectable=detectable(golden, rules, in_full=False)
         )
         return evidence.verdict(Outcome.IDENTICAL, Tier.EXACT, _equal(bits))
+    reference = reference_drift(golden, measured, rules)
     evidence = _Evidence(
         environment=environment,
         rows=rows,
         bits=bits,
-        reference=reference_drift(golden, measured, rules),
+        reference=reference,
         paired=paired_drift(golden, measured, rules) if bits.num_changed else None,
-        detectable=detectable(golden, rules, in_full=True),
+        detectable=detectable(golden, rules, in_full=True, with_reference=reference is not None),
     )
     if bits.num_changed and not environment and golden.bit_stability is not None and golden.bits_proven:
         return _unexplained(evidence, golden.bit_stability.fresh_processes)

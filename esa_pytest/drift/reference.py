@@ -44,13 +44,18 @@ def reference_drift(golden: Record, measured: Record, rules: Rules = DEFAULT_RUL
         num_points=len(old.points),
         modules=modules,
     )
-    # Behind the last module that has a fingerprint there is the head alone.
-    return found if found.within or moved or len(modules) < len(old.points) else replace(found, first_moved=HEAD)
+    return replace(found, first_moved=HEAD) if _is_of_head(found) else found
 
 
 def allowed_rms(noise: ProbeNoise) -> float:
     """The largest root mean square over tokens that passes, in nats."""
     return NOISE_FACTOR * max(noise.rms, _LEAST_RMS)
+
+
+def _is_of_head(found: ReferenceDrift) -> bool:
+    """Whether the head alone is left: NLLs moved for certain, and every module before it by no more than its noise."""
+    unmoved = len(found.modules) == found.num_points and all(size * NOISE_FACTOR <= 1 for _, size in found.modules)
+    return unmoved and found.rms > 2 * found.allowed_rms
 
 
 def _module_drifts(old: Probe, new: Probe, noise: ProbeNoise) -> tuple[tuple[str, float], ...]:

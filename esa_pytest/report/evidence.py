@@ -17,8 +17,10 @@ _SPOKEN = {
 
 def evidence_lines(verdict: Verdict, measured: Record) -> list[str]:
     """Everything that a verdict on other bits rests on."""
-    if verdict.bits is None or verdict.bits.num_changed == 0:
+    if verdict.bits is None:
         return []
+    if verdict.bits.num_changed == 0:
+        return [] if verdict.outcome.passed else [labelled("bits", bits_line(verdict.bits))]
     return [
         labelled("bits", bits_line(verdict.bits)),
         *_fingerprint_lines(verdict, measured),

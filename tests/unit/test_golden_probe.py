@@ -95,7 +95,9 @@ def test_json_tells_of_the_probe_what_people_want_to_know() -> None:
         },
         "num_points": 5,
         "num_tokens": 4,
+        "rounded": False,
         "version": 1,
+        "window": 0,
     }
     assert packed(MEASURED)[0]["probe"] == DOCUMENT["probe"] | {"noise": None}
     assert packed(PLAIN)[0]["probe"] is None
@@ -268,7 +270,7 @@ def test_probe_given_to_a_golden_without_one_is_named() -> None:
 
 def test_golden_of_the_schema_before_the_probe_is_refused() -> None:
     before = {key: value for key, value in DOCUMENT.items() if key != "probe"} | {"schema_version": 2}
-    assert "has the field schema_version 2; this release reads 3" in refusal(joined(before, NPZ))
+    assert "has the field schema_version 2; this release reads 4" in refusal(joined(before, NPZ))
 
 
 NOT_FINITE = (

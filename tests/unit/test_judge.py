@@ -158,11 +158,11 @@ def test_identical_bits_elsewhere_pass_and_list_the_differences() -> None:
 def test_environment_lists_what_came_and_what_went() -> None:
     measured = replace(GOLDEN, environment={"cpu.instruction_set": "avx2", "env.OMP_NUM_THREADS": "1"})
     assert judge(GOLDEN, measured).environment == (
-        Change(name="batch_shapes", golden="3x2", measured=None),
-        Change(name="cpu.threads", golden="2", measured=None),
-        Change(name="env.OMP_NUM_THREADS", golden=None, measured="1"),
         Change(name="version.torch", golden="2.9.0", measured=None),
+        Change(name="env.OMP_NUM_THREADS", golden=None, measured="1"),
+        Change(name="batch_shapes", golden="3x2", measured=None),
         Change(name="version.transformers", golden="5.0.0", measured=None),
+        Change(name="cpu.threads", golden="2", measured=None),
     )
 
 

@@ -36,6 +36,7 @@ def test_equal_probes_are_within() -> None:
         first_moved=None,
         num_moved=0,
         num_points=5,
+        modules=tuple((point, 0.0) for point in PROBE.points),
     )
     assert found.within
 

@@ -57,6 +57,12 @@ def test_run_within_noise_elsewhere() -> None:
             "  bits           1 of 6 tokens changed · mean +1.67e-04 · rms 4.08e-04 · max 1.00e-03 nats · "
             "first at position 1 of its window · 0 top-1 flips"
         ),
+        "  noise          not judged by: the golden was recorded without its noise",
+        "  by position    rms in nats (tokens changed): 0-15 4.1e-04 (1)",
+        (
+            "  seen by        inputs unchanged · bits changed · meaning not asked · bf16 rounding not judged · "
+            "metrics within tolerance"
+        ),
         "  throughput     1,234 tok/s, 1.00 of the golden's efficiency; peak resident 1.00 GiB; batch 3x2",
         "  strata         prose 1.50 (3) · code 2.50 (3)",
         "  would have caught: a loss shift of 0.1% (provisional)",
@@ -79,6 +85,13 @@ def test_drifted_run_shows_the_table_the_environment_and_the_remedy() -> None:
         (
             "  bits           1 of 6 tokens changed · mean +8.33e-02 · rms 2.04e-01 · max 5.00e-01 nats · "
             "first at position 1 of its window · 0 top-1 flips"
+        ),
+        "                 the first changed bit stands at the second, as what mixes tokens does: RoPE, attention",
+        "  noise          not judged by: the golden was recorded without its noise",
+        "  by position    rms in nats (tokens changed): 0-15 2.0e-01 (1)",
+        (
+            "  seen by        inputs unchanged · bits changed · meaning not asked · bf16 rounding not judged · "
+            "metrics drifted"
         ),
         "  environment    1 difference:",
         "    version.torch  2.9.0 -> 2.10.0",

@@ -25,6 +25,21 @@ BITS = (
 SAME = "rms 0.0e+00 (allowed 4.0e-06) · max 0.0e+00 (allowed 1.6e-05) nats over 4 tokens in float32"
 AWAY = "rms 1.0e-03 (allowed 4.0e-06) · max 1.0e-03 (allowed 1.6e-05) nats over 4 tokens in float32"
 ENVIRONMENT_LINES = ["  environment    1 difference:", "    version.torch  2.9.0 -> 2.10.0"]
+FIRST = "                 the first changed bit stands at the second, as what mixes tokens does: RoPE, attention"
+
+
+def unjudged(meaning: str, *, rms: str = "4.1e-04", metrics: str = "within tolerance") -> list[str]:
+    """The lines of the noise, which these goldens were recorded without."""
+    return [
+        "  noise          not judged by: the golden was recorded without its noise",
+        f"  by position    rms in nats (tokens changed): 0-15 {rms} (1)",
+        (
+            f"  seen by        inputs unchanged · bits changed · meaning {meaning} · bf16 rounding not judged · "
+            f"metrics {metrics}"
+        ),
+    ]
+
+
 WEAK = "                 weak probe: this model's own float32 noise hides ordinary single weights"
 TAIL = [
     "  golden         g/cpu.json of 2026-01-02T03:04:05+00:00",
@@ -57,15 +72,16 @@ def test_agreeing_reference_stands_below_the_bits() -> None:
         *ENVIRONMENT_LINES,
         BITS,
         f"  reference      {SAME}",
+        *unjudged("unchanged"),
         "  throughput     1,234 tok/s, 1.00 of the golden's efficiency; peak resident 1.00 GiB; batch 3x2",
         "  strata         prose 1.50 (3) · code 2.50 (3)",
-        "  would have caught: reference 4e-06 nats · a loss shift of 0.1% (provisional)",
+        "  would have caught: reference 5e-06 nats · a loss shift of 0.1% (provisional)",
     ]
 
 
 def test_identical_run_tells_what_the_reference_would_see_and_no_more() -> None:
     text = passed(PLAIN)
-    assert text[-1] == "  would have caught: any changed bit · reference 4e-06 nats"
+    assert text[-1] == "  would have caught: any changed bit · reference 5e-06 nats"
     assert not [line for line in text if line.startswith("  reference")]
 
 
@@ -83,8 +99,10 @@ def test_drift_of_the_meaning_names_the_module_that_moved_first() -> None:
         "  token accuracy  0.5      0.5       +0         ±0.01 (provisional)",
         "",
         BITS,
+        FIRST,
         f"  reference      {AWAY}",
         "  first moved    layers.0.mlp; 2 of 5 modules moved",
+        *unjudged("changed"),
         *ENVIRONMENT_LINES,
         *TAIL_ELSEWHERE,
     ]
@@ -104,17 +122,24 @@ def test_drift_of_a_metric_shows_that_the_reference_agrees() -> None:
         "  1 of 6 token NLLs have other bits in an environment that differs in 1 item, the float32 reference agrees "
         "(rounding changed, meaning did not), and perplexity drifted by +0.6421, allowed is 0.015."
     )
-    assert text[-9:] == [f"  reference      {SAME}", *ENVIRONMENT_LINES, *TAIL_ELSEWHERE]
+    assert text[-12:] == [
+        f"  reference      {SAME}",
+        *unjudged("unchanged", rms="2.0e-01", metrics="drifted"),
+        *ENVIRONMENT_LINES,
+        *TAIL_ELSEWHERE,
+    ]
 
 
 def test_unexplained_bits_show_the_module_that_moved_first() -> None:
     text = failed(probed(replace(NUDGED, environment=ENVIRONMENT), MOVED))
     assert text[0] == "esa: tiny-smoke is unexplained-bits, decided by tier 2 (exact):"
     assert text[1].endswith(" or bad memory; the first module that moved is layers.0.mlp.")
-    assert text[-8:] == [
+    assert text[-12:] == [
         BITS,
+        FIRST,
         f"  reference      {AWAY}",
         "  first moved    layers.0.mlp; 2 of 5 modules moved",
+        *unjudged("changed"),
         "  environment    the same as the golden's",
         *TAIL,
     ]
