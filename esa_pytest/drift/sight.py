@@ -62,10 +62,9 @@ def detectable_mean(model: NoiseModel, rate: float) -> float:
 
 
 def detectable_rms(model: NoiseModel, rate: float) -> float:
-    """The rms of an effect that is independent of the noise, whose squares therefore add up."""
-    bound, quiet = model.log_rms.quantile(1 - rate), model.log_rms.quantile(1 - POWER)
+    """The rms of an effect that needs no help from noise, which some harmless change has next to none of."""
     # Winsorised, the effect counts for less than its own rms: that of a normal one by a fiftieth.
-    return math.sqrt(max(0.0, math.exp(2 * bound) - math.exp(2 * quiet))) * 1.03
+    return math.exp(model.log_rms.quantile(1 - rate)) * 1.05
 
 
 def detectable_token(model: NoiseModel, rate: float) -> float:
