@@ -16,7 +16,7 @@ from tests.unit.probe_builders import POINTS
 Values = npt.NDArray[np.float64]
 
 NUM_WINDOWS, CONTEXT, NUM_VARIANTS = 2, 1024, 12
-SIZE = 0.02
+SIZE = 0.003
 MEAN_FLIPS = 20
 CALIBRATION_SIZE = 1e-4
 _PROBE_TOKENS = 512

@@ -42,7 +42,7 @@ def test_centre_of_harmless_changes_is_zero(values: list[float], new: float) -> 
 def test_false_rate_is_the_stated_one(size: int, rate: float, *, zero: bool) -> None:
     generator, runs = np.random.default_rng(size), 4000
     found = 0
-    for sample, new in zip(generator.standard_normal((runs, size)), generator.standard_normal(runs), strict=True):
+    for sample, new in zip(generator.standard_normal((runs, size)), generator.standard_normal((runs,)), strict=True):
         known = Predictive.about_zero(sample) if zero else Predictive.of(sample, least_spread=0.0)
         p_value = known.outside(np.array(new)) if zero else known.above(np.array(new))
         found += bool(p_value < rate)
