@@ -8,6 +8,7 @@ import numpy as np
 from esa_pytest.drift.aggregate import RELATIVE_LOSS_TOLERANCE, allowed_mean
 from esa_pytest.drift.noise_model import NoiseModel
 from esa_pytest.drift.numeric import family_of, noise_model
+from esa_pytest.drift.paired import winsorised_rms
 from esa_pytest.drift.predictive import student_quantile
 from esa_pytest.drift.reference import allowed_rms
 from esa_pytest.drift.rules import Rules
@@ -61,10 +62,12 @@ def detectable_mean(model: NoiseModel, rate: float) -> float:
 
 
 def detectable_rms(model: NoiseModel, rate: float) -> float:
-    """The rms of an effect that is independent of the noise, whose squares therefore add up."""
+    """The rms of an effect that is independent of the noise, whose squares therefore add up, and no less even."""
     bound, quiet = model.log_rms.quantile(1 - rate), model.log_rms.quantile(1 - POWER)
-    # Winsorised, the effect counts for less than its own rms: that of a normal one by a fiftieth.
-    return math.sqrt(max(0.0, math.exp(2 * bound) - math.exp(2 * quiet))) * 1.03
+    # Winsorised, an effect counts for less than its own rms: a normal one by a fiftieth, one with tails by more.
+    whole = np.sqrt(np.mean(np.square(model.drift), axis=-1))
+    lost = max(1.03, float(np.median(whole / winsorised_rms(model.drift))))
+    return math.sqrt(max(0.0, math.exp(2 * bound) - math.exp(2 * quiet))) * lost
 
 
 def detectable_token(model: NoiseModel, rate: float) -> float:
