@@ -8,9 +8,10 @@ import numpy as np
 from esa_pytest.drift.aggregate import RELATIVE_LOSS_TOLERANCE, allowed_mean
 from esa_pytest.drift.noise_model import NoiseModel
 from esa_pytest.drift.numeric import family_of, noise_model
+from esa_pytest.drift.paired import winsorised_rms
 from esa_pytest.drift.predictive import student_quantile
 from esa_pytest.drift.reference import allowed_rms
-from esa_pytest.drift.rules import Rules
+from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.records import ProbeNoise, Record
 
 POWER = 0.99
@@ -22,6 +23,8 @@ _SPOKEN = {
     "maximum": "one token {:.2g}",
     "provisional": "a loss shift of {:.1%} (provisional)",
 }
+# To how many digits they are told, always upwards: what is told is found.
+_DIGITS = {"reference": 1, "mean": 2, "rms": 2, "maximum": 2, "provisional": 1}
 
 
 def detectable(golden: Record, rules: Rules, *, in_full: bool, with_reference: bool = True) -> dict[str, float]:
@@ -38,13 +41,13 @@ def detectable(golden: Record, rules: Rules, *, in_full: bool, with_reference: b
         found["reference"] = detectable_reference(golden.probe_noise, rules)
     model = noise_model(golden)
     if model is None:
-        return found | ({"provisional": RELATIVE_LOSS_TOLERANCE} if in_full else {})
+        return found | ({"provisional": _provisional(golden, rules)} if in_full else {})
     rate = rules.false_alarm_rate / family_of(golden)
-    found["mean"] = detectable_mean(model, rate)
+    found["mean"] = detectable_mean(model, rate, rules)
     if not in_full:
         return found
     return found | {
-        "rms": detectable_rms(model, rate),
+        "rms": detectable_rms(model, rate, rules),
         "maximum": detectable_token(model, rate),
     }
 
@@ -55,16 +58,26 @@ def detectable_reference(noise: ProbeNoise, rules: Rules) -> float:
     return allowed + noise.rms
 
 
-def detectable_mean(model: NoiseModel, rate: float) -> float:
+def _provisional(golden: Record, rules: Rules) -> float:
+    """A shift of the loss as a share of it, where no noise was measured."""
+    loss = 0.0 if golden.metrics is None else golden.metrics.mean_nll
+    wanted = rules.tolerances.get("mean_nll", 0.0)
+    return max(RELATIVE_LOSS_TOLERANCE, wanted / loss) if loss > 0 else RELATIVE_LOSS_TOLERANCE
+
+
+def detectable_mean(model: NoiseModel, rate: float, rules: Rules = DEFAULT_RULES) -> float:
     """A shift of the mean: the bound, and what noise may take from it in one run of a hundred."""
     usual = model.mean.widened(np.array(model.usual_error_of_mean), float(model.blocks.number - 1))
-    return allowed_mean(model, rate) + float(usual.spread) * student_quantile(POWER, float(usual.freedom))
+    allowed, _ = rules.widened("mean_nll", allowed_mean(model, rate), "")
+    return allowed + float(usual.spread) * student_quantile(POWER, float(usual.freedom))
 
 
-def detectable_rms(model: NoiseModel, rate: float) -> float:
+def detectable_rms(model: NoiseModel, rate: float, rules: Rules = DEFAULT_RULES) -> float:
     """The rms of an effect that needs no help from noise, which some harmless change has next to none of."""
-    # Winsorised, the effect counts for less than its own rms: that of a normal one by a fiftieth.
-    return math.exp(model.log_rms.quantile(1 - rate)) * 1.05
+    bound, _ = rules.widened("rms", math.exp(model.log_rms.quantile(1 - rate)), "")
+    # Winsorised, an effect counts for less than its own rms: a normal one by a fiftieth, one with tails by more.
+    whole = np.sqrt(np.mean(np.square(model.drift), axis=-1))
+    return bound * max(1.03, float(np.median(whole / winsorised_rms(model.drift))))
 
 
 def detectable_token(model: NoiseModel, rate: float) -> float:
@@ -78,4 +91,12 @@ def detectable_token(model: NoiseModel, rate: float) -> float:
 
 def spoken(found: Mapping[str, float]) -> tuple[str, ...]:
     """The sizes in words, an instrument a string."""
-    return tuple(_SPOKEN[name].format(size) for name, size in found.items())
+    return tuple(_SPOKEN[name].format(_rounded_up(size, _DIGITS[name])) for name, size in found.items())
+
+
+def _rounded_up(size: float, digits: int) -> float:
+    if not 1e-300 < size < 1e300:
+        return size
+    step = 10.0 ** (math.floor(math.log10(size)) - digits + 1)
+    # A sum that is round but for its last bits stays so.
+    return math.ceil(size / step - 1e-9) * step
