@@ -19,6 +19,9 @@ _OUTLYING_SHARE = 0.01
 _LEAST_ROOT_SPREAD = 0.5
 # Of the logarithm of a size: one part in twenty, which another fifty tokens would change it by.
 _LEAST_LOG_SPREAD = 0.05
+# A change that moves next to nothing says little of how far another one goes, and in a standard deviation it would make
+# room above: it counts for this share of what is usual.
+_LEAST_SHARE = 0.75
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,13 @@ class NoiseModel:
     def root_outlying(self) -> Predictive:
         """Of the square root of the number of outlying tokens."""
         counts = num_outlying(self.drift, self.scale, self._shape.scaled_rms, self.outlying_limit)
-        return Predictive.of(root_of(counts), least_spread=_LEAST_ROOT_SPREAD)
+        return Predictive.of(root_of(_no_quieter(counts)), least_spread=_LEAST_ROOT_SPREAD)
 
     @cached_property
     def root_flips(self) -> Predictive:
         """Of the square root of the number of top-1 flips."""
         counts = np.array([variant.num_top1_flips for variant in self.noise.moved], dtype=np.float64)
-        return Predictive.of(root_of(counts), least_spread=_LEAST_ROOT_SPREAD)
+        return Predictive.of(root_of(_no_quieter(counts)), least_spread=_LEAST_ROOT_SPREAD)
 
     @cached_property
     def log_kl(self) -> Predictive | None:
@@ -144,7 +147,11 @@ def count_of(root: float) -> float:
 
 
 def _of_logarithms(values: Values) -> Predictive:
-    return Predictive.of(np.log(np.maximum(values, 1e-300)), least_spread=_LEAST_LOG_SPREAD)
+    return Predictive.of(np.log(np.maximum(_no_quieter(values), 1e-300)), least_spread=_LEAST_LOG_SPREAD)
+
+
+def _no_quieter(values: Values) -> Values:
+    return np.maximum(values, _LEAST_SHARE * np.median(values))
 
 
 def why_unmeasured(noise: Noise | None) -> str | None:

@@ -28,15 +28,9 @@ class Predictive:
 
     @classmethod
     def of(cls, values: Values, *, least_spread: float) -> "Predictive":
-        """From values of which only large ones matter: their median, and the deviation of those above it.
-
-        A change that moves next to nothing says little of how far another one may go; in a standard deviation it would
-        make room above. `least_spread` holds where the values happen to lie closer than they could.
-        """
-        center = float(np.median(values))
-        above = np.maximum(values - center, 0.0)
-        spread = float(np.sqrt(2 * np.mean(above**2) * (1 + 1 / values.size)))
-        return cls(center=center, spread=max(spread, least_spread), freedom=float(values.size - 1))
+        """From values about an unknown centre; `least_spread` where they happen to lie closer than they could."""
+        spread = float(values.std(ddof=1)) * float(np.sqrt(1 + 1 / values.size))
+        return cls(center=float(values.mean()), spread=max(spread, least_spread), freedom=float(values.size - 1))
 
     @classmethod
     def about_zero(cls, values: Values) -> "Predictive":

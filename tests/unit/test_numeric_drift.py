@@ -189,21 +189,21 @@ def test_tolerance_below_what_was_measured_changes_nothing(name: str, tolerance:
 
 
 @pytest.mark.parametrize(
-    ("measured", "name", "tolerances", "unit"),
+    ("measured", "name", "tolerances"),
     [
-        (drifted(flips=200), "top1_flips", {"top1_flips": 200.0}, "64"),
-        (drifted(lambda drift: drift + 0.001), "mean", {"mean_nll": 0.002, "perplexity": 1.0}, "0.000"),
+        (drifted(flips=200), "top1_flips", {"top1_flips": 200.0}),
+        (drifted(lambda drift: drift + 0.001), "mean", {"mean_nll": 0.002, "perplexity": 1.0}),
     ],
 )
 def test_larger_tolerance_passes_and_its_source_is_shown(
-    measured: Record, name: str, tolerances: dict[str, float], unit: str
+    measured: Record, name: str, tolerances: dict[str, float]
 ) -> None:
     assert judge(GOLDEN, measured).outcome is Outcome.NUMERIC_DRIFT
     verdict = judge(GOLDEN, measured, Rules(tolerances=tolerances))
     assert verdict.outcome is Outcome.WITHIN_NOISE
     found = statistics_of(verdict)[name]
     assert not found.beyond
-    assert found.source.startswith(f"[tool.esa.tolerances], measured was {unit}")
+    assert found.source.startswith("[tool.esa.tolerances], measured was ")
     assert found.allowed == next(iter(tolerances.values()))
     for row in verdict.rows:
         assert row.source.startswith("[tool.esa.tolerances], ") == (row.name in tolerances)
