@@ -113,9 +113,10 @@ def project(pytester: pytest.Pytester, tiny_llama: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def bits_taken_for_stable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Record without the three fresh processes, which cost seconds each and have tests of their own."""
+    """Record without fresh processes, for bits or for other processors, which cost seconds each and have tests."""
     stable: Callable[..., BitStability] = lambda *_, **__: BitStability(fresh_processes=3, distinct_bit_patterns=1)  # noqa: E731
     monkeypatch.setattr("esa_pytest.probing.measure_bit_stability", stable)
+    monkeypatch.setattr("esa_pytest.probing.other_processors", lambda *_, **__: ({}, ()))
 
 
 @pytest.fixture
