@@ -46,7 +46,7 @@ def test_false_rate_is_the_stated_one(size: int, rate: float, *, zero: bool) -> 
         known = Predictive.about_zero(sample) if zero else Predictive.of(sample, least_spread=0.0)
         p_value = known.outside(np.array(new)) if zero else known.above(np.array(new))
         found += bool(p_value < rate)
-    low, high = stats.binom.ppf([1e-4, 1 - 1e-4], runs, rate)
+    low, high = (float(stats.binom.ppf(share, runs, rate)) for share in (1e-4, 1 - 1e-4))
     assert low <= found <= high
 
 
