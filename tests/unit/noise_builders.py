@@ -199,6 +199,8 @@ def comparable(value: Any) -> Any:
         return str(value.dtype), value.shape, value.tobytes()
     if isinstance(value, Noise | TopProbabilities | Variant):
         return [(name, comparable(inner)) for name, inner in sorted(vars(value).items())]
+    if isinstance(value, dict):
+        return sorted((name, repr(inner)) for name, inner in value.items())
     return [comparable(inner) for inner in value] if isinstance(value, tuple) else repr(value)
 
 
