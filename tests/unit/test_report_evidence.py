@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from esa_pytest.drift.judge import judge
@@ -18,7 +19,7 @@ from esa_pytest.records import (
     Verdict,
 )
 from esa_pytest.report.evidence import bits_line, evidence_lines, paired_lines, seen_line
-from tests.unit.builders import changed_identity, small_record
+from tests.unit.builders import changed_identity, small_record, tokens_of
 from tests.unit.noise_builders import clean_run, noisy_golden, run_of
 
 MEAN = Statistic(
@@ -244,7 +245,10 @@ GOLDEN = noisy_golden()
 
 @pytest.mark.parametrize(
     ("measured", "told"),
-    [(clean_run(GOLDEN, 1), "as noise does"), (run_of(GOLDEN, 0.01 * (1 + GOLDEN.scores.window)), "beyond noise")],
+    [
+        (clean_run(GOLDEN, 1), "as noise does"),
+        (run_of(GOLDEN, 0.01 * (1.0 + tokens_of(GOLDEN).window.astype(np.float64))), "beyond noise"),
+    ],
 )
 def test_judged_run_is_told_in_these_lines(measured: Record, told: str) -> None:
     text = evidence_lines(judge(GOLDEN, measured), measured)
