@@ -117,8 +117,13 @@ def _flips(model: NoiseModel, golden: Record, measured: TokenScores, chosen: npt
 def _kl(model: NoiseModel, golden: Record, measured: Record) -> Reading | None:
     if golden.top is None or measured.top is None:
         return None
+    assert isinstance(measured.scores, TokenScores)  # noqa: S101  (asked before)
     bound = kl_lower_bound(golden.top, measured.top)
-    return None if bound is None or not bound.size else read_kl(model, np.array(bound.mean()))
+    if bound is None:
+        return None
+    # Other tokens have another mean; the noise knows that of its own.
+    inside = np.isin(measured.scores.window[measured.top.token], model.noise.windows)
+    return read_kl(model, np.array(bound[inside].mean())) if inside.any() else None
 
 
 def _distance(model: NoiseModel, measured: Record) -> Reading | None:

@@ -39,7 +39,8 @@ def fingerprint_of(first_position: int | None, config: Mapping[str, Any]) -> str
     if first_position is None:
         return None
     window = config.get("sliding_window")
-    if isinstance(window, int) and first_position == window and config.get("use_sliding_window", True):
+    slides = isinstance(window, int) and window > 1 and config.get("use_sliding_window", True)
+    if slides and first_position == window:
         return f"exactly at the model's sliding window of {window}, as a fault of its mask does"
     return {
         0: "at the very first, as another BOS, embedding, norm or head does",

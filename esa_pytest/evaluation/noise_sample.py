@@ -1,7 +1,7 @@
 """The part of a run that noise is measured on: some of its windows, with everything that tier 4 compares of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -61,6 +61,7 @@ def sample_of(done: Round, windows: IntArray | None = None) -> NoiseSample:
             log_probability=top.log_probability[kept],
         )
         scores = subset(scores, chosen)
+        scores = replace(scores, window=np.searchsorted(windows, scores.window).astype(np.int32))
         probabilities = None if probabilities is None else probabilities.subset(chosen)
     calibration = None if probabilities is None else calibrate(scores, probabilities)
     return NoiseSample(

@@ -46,6 +46,14 @@ def noise_arrays(noise: Noise | None) -> Arrays:
     }
 
 
+def is_finite(noise: Noise | None, top: TopProbabilities | None) -> bool:
+    """Whether every number of the two is finite, as the reader of a golden demands."""
+    variants = () if noise is None else noise.variants
+    values = [value for variant in variants for value in (variant.kl_top or 0.0, *variant.calibration.values())]
+    arrays = (noise_arrays(noise) | top_arrays(top)).values()
+    return all(bool(np.isfinite(array).all()) for array in (*arrays, np.array(values, dtype=np.float64)))
+
+
 def read_noise(part: NoisePart | None, arrays: Arrays, *, name: str) -> Noise | None:
     """The noise of a golden.
 
@@ -122,6 +130,6 @@ def read_top(part: TopPart | None, arrays: Arrays, *, num_scored: int, name: str
     }
     refuse_malformed(arrays, expected, part="likeliest tokens", name=name)
     token = arrays["top_token"]
-    if token.size and (token[0] < 0 or token[-1] >= num_scored or (np.diff(token) <= 0).any()):
+    if (token < 0).any() or (token >= num_scored).any() or (token[1:] <= token[:-1]).any():
         raise GoldenError(f"The golden {name} is damaged: its array top_token does not ascend within its tokens.")
     return TopProbabilities(token=token, ids=arrays["top_ids"], log_probability=arrays["top_log_probability"])

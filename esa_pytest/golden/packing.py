@@ -17,7 +17,15 @@ from esa_pytest.evaluation.metrics import compute_metrics
 from esa_pytest.golden import schema
 from esa_pytest.golden.arrays import pack_arrays, unpack_arrays
 from esa_pytest.golden.blocks import kept
-from esa_pytest.golden.noise_arrays import noise_arrays, noise_part, read_noise, read_top, top_arrays, top_part
+from esa_pytest.golden.noise_arrays import (
+    is_finite,
+    noise_arrays,
+    noise_part,
+    read_noise,
+    read_top,
+    top_arrays,
+    top_part,
+)
 from esa_pytest.golden.part_arrays import Arrays
 from esa_pytest.golden.probe_arrays import probe_arrays, probe_part, read_probe
 from esa_pytest.records import (
@@ -49,6 +57,11 @@ def pack(record: Record, *, npz_name: str) -> bytes:
         raise GoldenError(
             f"The float32 reference of {record.baseline} is not finite, which is never a golden; find out what "
             f"overflows in float32 and not in bf16."
+        )
+    if not is_finite(record.noise, record.top):
+        raise GoldenError(
+            f"The noise of {record.baseline} is not finite, which is never a golden; find out which harmless change "
+            f"overflows."
         )
     stability = record.bit_stability or UNMEASURED
     content: dict[str, Any] = {

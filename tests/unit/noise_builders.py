@@ -2,16 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from hypothesis import strategies as st
 
 from esa_pytest.drift.paired import scale_of
 from esa_pytest.evaluation.divergence import kl_lower_bound
 from esa_pytest.records import Noise, Probe, Record, TokenScores, TopProbabilities, Variant
-from tests.unit.builders import CALIBRATION, ENVIRONMENT, scored, small_record, tokens_of, windowed_scores
+from tests.unit.builders import (
+    CALIBRATION,
+    ENVIRONMENT,
+    finite_floats,
+    int32s,
+    keys,
+    scored,
+    small_record,
+    texts,
+    tokens_of,
+    windowed_scores,
+)
 from tests.unit.probe_builders import NOISE as PROBE_NOISE
-from tests.unit.probe_builders import POINTS
+from tests.unit.probe_builders import POINTS, finite_float32s
 
 Values = npt.NDArray[np.float64]
 
@@ -151,3 +164,87 @@ def clean_run(golden: Record, seed: int, *, elsewhere: bool = True) -> Record:
     drift = noisy_drift(scale_of(tokens_of(golden).nll), generator)
     flips = int(generator.poisson(MEAN_FLIPS))
     return run_of(golden, drift, flips=flips, top=noisy_top(generator), elsewhere=elsewhere)
+
+
+# Few enough to be read, of a run of six tokens.
+SMALL_NOISE = Noise(
+    windows=np.array([0, 2], dtype=np.int32),
+    nll=np.array([1.0, 2.0, 0.5, 1.5], dtype=np.float32),
+    position=np.array([0, 1, 0, 1], dtype=np.int32),
+    window=np.array([0, 0, 2, 2], dtype=np.int32),
+    variants=tuple(
+        Variant(
+            name=name,
+            drift=np.array([size, 0, -size, 0], dtype=np.float16),
+            num_top1_flips=1,
+            correct_drift=-1,
+            kl_top=kl,
+            calibration={"ece": size},
+        )
+        for name, size, kl in (("attention eager", 0.5, 1e-6), ("last bits, seed 0", 0.25, None))
+    ),
+    distinct_bit_patterns=3,
+    untried=("The instruction set avx2 could not be tried: no.",),
+)
+SMALL_TOP = TopProbabilities(
+    token=np.array([1, 4], dtype=np.int32),
+    ids=np.array([[7, 3, 9], [2, 1, 0]], dtype=np.int32),
+    log_probability=np.array([[-0.5, -1, -2], [-0.1, -3, -4]], dtype=np.float32),
+)
+
+
+def comparable(value: Any) -> Any:
+    """Noise, or the likeliest tokens, so that two can be compared: arrays by their kinds and bytes."""
+    if isinstance(value, np.ndarray):
+        return str(value.dtype), value.shape, value.tobytes()
+    if isinstance(value, Noise | TopProbabilities | Variant):
+        return [(name, comparable(inner)) for name, inner in sorted(vars(value).items())]
+    if isinstance(value, dict):
+        return sorted((name, repr(inner)) for name, inner in value.items())
+    return [comparable(inner) for inner in value] if isinstance(value, tuple) else repr(value)
+
+
+float16s = st.floats(allow_nan=False, allow_infinity=False, width=16)
+
+
+@st.composite
+def noises(draw: st.DrawFn) -> Noise:
+    """Any finite noise."""
+    size = draw(st.integers(1, 4))
+
+    def array(values: st.SearchStrategy[Any], kind: Any, length: int = size) -> Any:
+        return np.array(draw(st.lists(values, min_size=length, max_size=length)), dtype=kind)
+
+    return Noise(
+        windows=array(int32s, np.int32, draw(st.integers(1, 3))),
+        nll=array(finite_float32s, np.float32),
+        position=array(int32s, np.int32),
+        window=array(int32s, np.int32),
+        variants=tuple(
+            Variant(
+                name=draw(texts),
+                drift=array(float16s, np.float16),
+                num_top1_flips=draw(st.integers(0, 9)),
+                correct_drift=draw(st.integers(-9, 9)),
+                kl_top=draw(st.none() | finite_floats),
+                calibration=draw(st.dictionaries(keys, finite_floats, max_size=2)),
+            )
+            for _ in range(draw(st.integers(0, 3)))
+        ),
+        distinct_bit_patterns=draw(st.integers(1, 9)),
+        untried=tuple(draw(st.lists(texts, max_size=2))),
+    )
+
+
+@st.composite
+def tops(draw: st.DrawFn) -> TopProbabilities:
+    """Any likeliest tokens of some of six."""
+    token, likeliest = sorted(draw(st.sets(st.integers(0, 5)))), draw(st.integers(1, 3))
+    size = len(token) * likeliest
+    return TopProbabilities(
+        token=np.array(token, dtype=np.int32),
+        ids=np.array(draw(st.lists(int32s, min_size=size, max_size=size)), dtype=np.int32).reshape(-1, likeliest),
+        log_probability=np.array(
+            draw(st.lists(finite_float32s, min_size=size, max_size=size)), dtype=np.float32
+        ).reshape(-1, likeliest),
+    )

@@ -248,31 +248,6 @@ def test_run_known_by_blocks_alone_is_refused() -> None:
     assert found.refusal == "only sums of blocks are known of this run"
 
 
-def test_noise_of_some_windows_judges_their_tokens_and_the_mean_of_all() -> None:
-    golden = noisy_golden(num_windows=4)
-    noise, scores = noise_of(golden), tokens_of(golden)
-    chosen = np.isin(scores.window, [0, 2])
-    part = Noise(
-        windows=np.array([0, 2], dtype=np.int32),
-        nll=noise.nll[chosen],
-        position=noise.position[chosen],
-        window=noise.window[chosen],
-        variants=tuple(replace(variant, drift=variant.drift[chosen]) for variant in noise.variants),
-        distinct_bit_patterns=noise.distinct_bit_patterns,
-    )
-    drift = noisy_drift(scale_of(scores.nll), np.random.default_rng(2))
-    found = statistics_of(judge(replace(golden, noise=part), run_of(golden, drift)))
-    assert found["mean"].value == pytest.approx(drift.mean(), rel=1e-4)
-    outside = drift + np.where(scores.window == 1, 0.5, 0.0)
-    verdict = judge(replace(golden, noise=part), run_of(golden, outside))
-    moved = statistics_of(verdict)
-    assert moved["mean"].value == pytest.approx(outside.mean(), rel=1e-4)
-    assert moved["rms"] == found["rms"]
-    # A single window is an error of the mean as well as a shift; the loss is judged as a whole.
-    assert moved["mean"].p_value < 1e-4
-    assert (verdict.outcome, verdict.tier) == (Outcome.METRIC_DRIFT, Tier.AGGREGATE)
-
-
 def test_unexplained_bits_show_how_far_they_are_from_noise() -> None:
     verdict = judge(GOLDEN, clean_run(GOLDEN, 3, elsewhere=False))
     assert (verdict.outcome, verdict.tier) == (Outcome.UNEXPLAINED_BITS, Tier.EXACT)
