@@ -17,7 +17,7 @@ from esa_pytest.errors import EsaError
 from esa_pytest.evaluation.cache import write_atomically
 
 # Raised when a trial of an older release would say something else.
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 def folder_for(root: Path, baseline: Baseline, golden_sha256: str, here: Mapping[str, str]) -> Path:

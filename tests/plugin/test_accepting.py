@@ -67,7 +67,10 @@ class TestRecording:
         assert second.drift is not None
         assert second.old is not None
         assert second.drift.mean_nll == second.new.mean_nll - second.old.mean_nll != 0.0
-        assert second.drift.loss_allowed == 1e-3 * second.old.mean_nll
+        assert second.drift.allowed_by == "measured"
+        assert second.drift.loss_allowed is not None
+        assert 0 < second.drift.loss_allowed < second.old.mean_nll
+        assert second.noise.score_patterns >= 9
         assert (second.noise.fresh_processes, second.noise.noise_of) == (3, None)
         assert second.noise.reference_rms is not None
         golden = json.loads(recorded.golden.read_text(encoding="utf-8"))
