@@ -100,8 +100,7 @@ def _random(hidden: int, intermediate: int, layers: int) -> Any:
         attn_implementation="sdpa",
     )
     with torch.device("meta"):
-        network = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    return network
+        return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
 
 
 def _measured(*shape: int) -> dict[str, Any]:

@@ -31,7 +31,12 @@ def evidence_lines(verdict: Verdict, measured: Record) -> list[str]:
 
 
 def _fingerprint_lines(verdict: Verdict, measured: Record) -> list[str]:
-    if verdict.bits is None or verdict.outcome.passed:
+    if verdict.bits is None:
+        return []
+    reference = verdict.reference
+    # A module that is named says more than a first position; that of a window's edge is said all the same.
+    named = reference is not None and reference.first_moved is not None and verdict.bits.first_position in (0, 1)
+    if named or verdict.outcome.passed:
         return []
     config = measured.identity.get("checkpoint", {}).get("config", {})
     found = fingerprint_of(verdict.bits.first_position, config if isinstance(config, dict) else {})
