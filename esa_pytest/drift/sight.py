@@ -8,7 +8,7 @@ import numpy as np
 from esa_pytest.drift.aggregate import RELATIVE_LOSS_TOLERANCE, allowed_mean
 from esa_pytest.drift.noise_model import NoiseModel
 from esa_pytest.drift.numeric import family_of, noise_model
-from esa_pytest.drift.paired import winsorised_rms
+from esa_pytest.drift.paired import LEAST_BLOCKS, winsorised_rms
 from esa_pytest.drift.predictive import student_quantile
 from esa_pytest.drift.reference import allowed_rms
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
@@ -44,7 +44,7 @@ def detectable(golden: Record, rules: Rules, *, in_full: bool, with_reference: b
         return found | ({"provisional": _provisional(golden, rules)} if in_full else {})
     rate = rules.false_alarm_rate / family_of(golden)
     found["mean"] = detectable_mean(model, rate, rules)
-    if not in_full:
+    if not in_full or model.blocks.number < LEAST_BLOCKS:
         return found
     return found | {
         "rms": detectable_rms(model, rate, rules),

@@ -122,7 +122,8 @@ def _score_rows(logits: Tensor, targets: Tensor, *, sampled: list[int], probabil
     powers = shifted.exp() if probabilities else shifted.exp_()
     total = powers.sum(dim=-1)
     log_sum_exp = total.log() + largest[:, 0]
-    top = logits[sampled].topk(min(TOP_K, logits.shape[-1]), dim=-1)
+    # Indexing copies, which all rows of a chunk need not suffer.
+    top = (logits if len(sampled) == len(logits) else logits[sampled]).topk(min(TOP_K, logits.shape[-1]), dim=-1)
     return BatchScores(
         nll=(log_sum_exp - target_logit).to(torch.float32),
         argmax=argmax.to(torch.int32),

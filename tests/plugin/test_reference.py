@@ -58,7 +58,7 @@ def test_another_kernel_changes_bits_and_no_meaning(recorded: Project) -> None:
             "    attention  sdpa -> eager",
             "  bits           * of 256 tokens changed · *",
             "  reference      rms * (allowed *) · max * (allowed *) nats over 31 tokens in float32",
-            "  would have caught: reference * nats · a loss shift of 0.1% (provisional)",
+            "  would have caught: reference * nats · bf16 mean * nats",
         ]
     )
     assert recorded.manifest()["seconds"]["reference"] > 0
