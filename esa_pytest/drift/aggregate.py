@@ -8,12 +8,10 @@ share of tokens whose argmax may flip when every logit is rounded anew, which is
 
 import math
 
-import numpy as np
-
-from esa_pytest.drift.instruments import read_mean
+from esa_pytest.drift.instruments import allowed_mean
 from esa_pytest.drift.noise_model import NoiseModel
 from esa_pytest.drift.numeric import MEASURED, family_of, noise_model
-from esa_pytest.drift.predictive import Predictive, Values
+from esa_pytest.drift.predictive import Predictive
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.records import CALIBRATION_NAMES, Calibration, MetricRow, Metrics, Record
 
@@ -41,7 +39,7 @@ def metric_rows(golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) 
 def _measured(golden: Record, model: NoiseModel, rules: Rules) -> dict[str, float]:
     assert golden.metrics is not None  # noqa: S101  (tier 1 has seen to it)
     rate = rules.false_alarm_rate / family_of(golden)
-    loss = allowed_mean(model, rate)
+    loss = allowed_mean(model.usual_mean, rate)
     # One token more or less is never a drift of the accuracy.
     least = 1.0 / golden.metrics.num_scored_tokens
     found = {
@@ -54,13 +52,6 @@ def _measured(golden: Record, model: NoiseModel, rules: Rules) -> dict[str, floa
         if golden.calibration is not None and spread is not None:
             found[name] = _either_way(spread, rate)
     return found
-
-
-def allowed_mean(model: NoiseModel, rate: float) -> float:
-    """The largest mean shift that is not rarer than a rate, in a run as noisy as usual."""
-    nothing: Values = np.array(0.0)
-    usual = read_mean(model, nothing, np.array(model.usual_error_of_mean), num_blocks=model.blocks.number)
-    return usual.allowed(rate)
 
 
 def _either_way(spread: Predictive, rate: float) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from esa_pytest.drift.noise_model import NoiseModel, count_of, root_of
 from esa_pytest.drift.paired import Blocks, num_outlying, shape_of, winsorised_rms
-from esa_pytest.drift.predictive import Values, student_quantile
+from esa_pytest.drift.predictive import Spread, Values, student_quantile
 
 # Every instrument by the name of its statistic, with what it is called in a sentence.
 STATISTIC_NAMES = {
@@ -54,22 +54,20 @@ def read_mean(model: NoiseModel, mean: Values, error: Values, *, num_blocks: int
         error: its standard error, from blocks.
         num_blocks: how many of these.
     """
-    freedom = float(num_blocks - 1)
-    spread = model.mean.widened(np.asarray(error), freedom)
-    usual = model.mean.widened(np.array(model.usual_error_of_mean), freedom)
-
-    def allowed(rate: float) -> float:
-        wide = usual if np.ndim(error) else spread
-        return float(wide.spread) * student_quantile(1 - rate / 2, float(wide.freedom))
-
+    spread = model.mean.widened(np.asarray(error), float(num_blocks - 1))
     return Reading(
         name="mean",
         unit="nats",
         value=np.asarray(mean),
         p_value=spread.outside(np.asarray(mean)),
-        noise=float(usual.spread),
-        allowed=allowed,
+        noise=float(model.usual_mean.spread),
+        allowed=lambda rate: allowed_mean(model.usual_mean if np.ndim(error) else spread, rate),
     )
+
+
+def allowed_mean(spread: Spread, rate: float) -> float:
+    """The largest mean shift, in either direction, that is not rarer than a rate under one such spread."""
+    return float(spread.spread) * student_quantile(1 - rate / 2, float(spread.freedom))
 
 
 def read_tokens(model: NoiseModel, drift: Values, scale: Values) -> list[Reading]:

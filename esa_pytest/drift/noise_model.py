@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esa_pytest.drift.paired import Blocks, Shape, blocks_of, num_outlying, scale_of, shape_of, winsorised_rms
-from esa_pytest.drift.predictive import Predictive, Tail, Values
+from esa_pytest.drift.predictive import Predictive, Spread, Tail, Values
 from esa_pytest.records import Noise, Probe
 
 # Of a smaller number no spread is worth its name.
@@ -60,6 +60,11 @@ class NoiseModel:
     def usual_error_of_mean(self) -> float:
         """The standard error of a variant's mean over the noise's tokens, nats."""
         return float(np.median(self.blocks.error_of_mean(self.drift)))
+
+    @cached_property
+    def usual_mean(self) -> Spread:
+        """Of the mean shift of a run as noisy as usual: between variants, and of the mean's own error."""
+        return self.mean.widened(np.array(self.usual_error_of_mean), float(self.blocks.number - 1))
 
     @cached_property
     def log_rms(self) -> Predictive:

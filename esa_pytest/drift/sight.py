@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from esa_pytest.drift.aggregate import RELATIVE_LOSS_TOLERANCE, allowed_mean
+from esa_pytest.drift.aggregate import RELATIVE_LOSS_TOLERANCE
+from esa_pytest.drift.instruments import allowed_mean
 from esa_pytest.drift.noise_model import NoiseModel
 from esa_pytest.drift.numeric import family_of, noise_model
 from esa_pytest.drift.paired import LEAST_BLOCKS, winsorised_rms
@@ -67,8 +68,8 @@ def _provisional(golden: Record, rules: Rules) -> float:
 
 def detectable_mean(model: NoiseModel, rate: float, rules: Rules = DEFAULT_RULES) -> float:
     """A shift of the mean: the bound, and what noise may take from it in one run of a hundred."""
-    usual = model.mean.widened(np.array(model.usual_error_of_mean), float(model.blocks.number - 1))
-    allowed, _ = rules.widened("mean_nll", allowed_mean(model, rate), "")
+    usual = model.usual_mean
+    allowed, _ = rules.widened("mean_nll", allowed_mean(usual, rate), "")
     return allowed + float(usual.spread) * student_quantile(POWER, float(usual.freedom))
 
 

@@ -85,8 +85,9 @@ def measure_noise(
     prepared = first.prepared.only(windows)
     variants = [_variant(name, golden, sample) for name, sample in elsewhere.items()]
     patterns = {bits_of(golden.scores), *(bits_of(sample.scores) for sample in elsewhere.values())}
-    for number, change in enumerate(_changes(model, prepared)):
-        if number >= _planned(model, prepared) and len(patterns) >= LEAST_PATTERNS:
+    real = list(_real_changes(model, prepared))
+    for number, change in enumerate([*real, *_last_bits(model)]):
+        if number >= len(real) + NUM_FLIPS and len(patterns) >= LEAST_PATTERNS:
             break
         with change.context():
             done = evaluate(
@@ -114,15 +115,12 @@ def measure_noise(
     )
 
 
-def _changes(model: LoadedModel, prepared: Prepared) -> Iterator[_Change]:
-    """Real changes first, then last bits, with more seeds than are planned."""
-    yield from _real_changes(model, prepared)
-    for seed in range(_MOST_FLIPS):
-        yield _Change(name=f"last bits, seed {seed}", context=partial(flipped_last_bits, model.network, seed))
-
-
-def _planned(model: LoadedModel, prepared: Prepared) -> int:
-    return len(list(_real_changes(model, prepared))) + NUM_FLIPS
+def _last_bits(model: LoadedModel) -> list[_Change]:
+    """Rounding errors of the smallest size, with more seeds than are planned."""
+    return [
+        _Change(name=f"last bits, seed {seed}", context=partial(flipped_last_bits, model.network, seed))
+        for seed in range(_MOST_FLIPS)
+    ]
 
 
 def _real_changes(model: LoadedModel, prepared: Prepared) -> Iterator[_Change]:

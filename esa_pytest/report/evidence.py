@@ -23,23 +23,21 @@ def evidence_lines(verdict: Verdict, measured: Record) -> list[str]:
         return [] if verdict.outcome.passed else [labelled("bits", bits_line(verdict.bits))]
     return [
         labelled("bits", bits_line(verdict.bits)),
-        *_fingerprint_lines(verdict, measured),
+        *_fingerprint_lines(verdict, verdict.bits.first_position, measured),
         *reference_lines(verdict.reference),
         *paired_lines(verdict.paired),
         labelled("seen by", seen_line(verdict)),
     ]
 
 
-def _fingerprint_lines(verdict: Verdict, measured: Record) -> list[str]:
-    if verdict.bits is None:
-        return []
+def _fingerprint_lines(verdict: Verdict, first_position: int | None, measured: Record) -> list[str]:
     reference = verdict.reference
     # A module that is named says more than a first position; that of a window's edge is said all the same.
-    named = reference is not None and reference.first_moved is not None and verdict.bits.first_position in (0, 1)
+    named = reference is not None and reference.first_moved is not None and first_position in (0, 1)
     if named or verdict.outcome.passed:
         return []
     config = measured.identity.get("checkpoint", {}).get("config", {})
-    found = fingerprint_of(verdict.bits.first_position, config if isinstance(config, dict) else {})
+    found = fingerprint_of(first_position, config if isinstance(config, dict) else {})
     return [] if found is None else [labelled("", f"the first changed bit stands {found}")]
 
 
