@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,6 +28,7 @@ from esa_pytest.golden.ledger_files import read_ledger
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.provenance import provenance
 from esa_pytest.measurement import Measurement, measure
+from esa_pytest.perturbation.guard import Guarded, guarded_by
 from esa_pytest.probing import completed, probed
 from esa_pytest.publishing import run_lines, write_documents
 from esa_pytest.records import Outcome, Record, Verdict
@@ -36,6 +37,15 @@ from esa_pytest.shelf import Shelved
 from esa_pytest.snapshot import golden_extension
 
 RECORDED = "recorded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Checked:
+    """A check that passed, or recorded its golden, which then has no verdict."""
+
+    verdict: Verdict | None
+    measurement: Measurement
+    golden: Record
 
 
 class GuardedBaseline:
@@ -82,7 +92,36 @@ class GuardedBaseline:
             The verdict of a baseline that passed, or None where its golden was recorded.
         """
         with self._told_to_pytest():
-            return self._check()
+            return self._check().verdict
+
+    def guard(self) -> Guarded:
+        """Check once a model and process, and hand out what drift is measured from; fails the test as `check` does."""
+        with self._told_to_pytest():
+            shelved = self._shelved()
+            known = self._context.guards.get(self.id)
+            if known is None or known.shelved is not shelved:
+                known = self._context.guards[self.id] = self._guarded(shelved)
+            return known
+
+    def drop_model(self) -> None:
+        """Forget the loaded model, which is not what it was; the next test loads it anew."""
+        self._context.shelf.clear()
+
+    def _guarded(self, shelved: Shelved) -> Guarded:
+        try:
+            checked = self._check()
+        except pytest.fail.Exception as failure:
+            refusal = str(failure)
+        else:
+            return guarded_by(
+                checked.golden,
+                checked.measurement,
+                baseline=self.baseline,
+                shelved=shelved,
+                verdict=checked.verdict,
+                rules=self._context.settings.rules,
+            )
+        raise pytest.fail.Exception(f"esa: {self.id} is not perturbed, its own check failed.\n{refusal}", pytrace=False)
 
     def _shelved(self) -> Shelved:
         with self._context.limit("load"):
@@ -100,7 +139,7 @@ class GuardedBaseline:
             limit=self._context.limit,
         )
 
-    def _check(self) -> Verdict | None:
+    def _check(self) -> _Checked:
         measurement = self._measure()
         rules = self._context.settings.rules
         begin = time.perf_counter()
@@ -119,8 +158,8 @@ class GuardedBaseline:
             verdict = judge(golden, measured, rules)
         measurement.seconds["judge"] = time.perf_counter() - begin
         if self._is_recording(verdict, golden, refusal):
-            self._record(measurement, verdict, golden, location)
-            return None
+            recorded = self._record(measurement, verdict, golden, location)
+            return _Checked(verdict=None, measurement=measurement, golden=recorded)
         if self._context.settings.calibrate and measured.non_finite is None:
             measurement = replace(measurement, record=completed(measurement, self.baseline, self._shelved().model))
             measured = measurement.record
@@ -136,9 +175,11 @@ class GuardedBaseline:
         if verdict.outcome is Outcome.IDENTICAL:
             refuse_broken_promise(measured, measurement.consistency, golden)
         self._report(verdict, measurement, golden, location)
-        return verdict
+        # Without a golden there is a verdict only on what is not finite, and that has failed by now.
+        assert golden is not None  # noqa: S101
+        return _Checked(verdict=verdict, measurement=measurement, golden=golden)
 
-    def _check_elsewhere(self, measurement: Measurement, location: GoldenLocation) -> Verdict:
+    def _check_elsewhere(self, measurement: Measurement, location: GoldenLocation) -> _Checked:
         """Without a golden for this device: what one of another device says of the meaning."""
         golden = next((found for found in map(_trusted, location.elsewhere()) if found and found.probe), None)
         if golden is None:
@@ -150,7 +191,7 @@ class GuardedBaseline:
         if verdict.reference is not None and not verdict.reference.within and verdict.outcome.passed:
             warnings.warn(f"{self.id}: {verdict.reason}", EsaWarning, stacklevel=2)
         self._report(verdict, measurement, golden, location)
-        return verdict
+        return _Checked(verdict=verdict, measurement=measurement, golden=golden)
 
     def _is_recording(self, verdict: Verdict | None, golden: Record | None, refusal: GoldenError | None) -> bool:
         """Whether this run writes its golden: asked to, finite, and something to accept."""
@@ -166,7 +207,7 @@ class GuardedBaseline:
 
     def _record(
         self, measurement: Measurement, verdict: Verdict | None, golden: Record | None, location: GoldenLocation
-    ) -> None:
+    ) -> Record:
         settings = self._context.settings
         refused = why_refused(golden, measurement.record, limit=settings.accept_limit)
         if refused is not None and verdict is not None and not settings.force:
@@ -186,6 +227,7 @@ class GuardedBaseline:
             raise GoldenError(f"The golden {location.json} could not be written; what was there is unchanged.")
         text = lines.recorded_lines(measured, path=self._shown(location), strata=measurement.strata)
         self._publish(RECORDED, None, replace(measurement, record=measured), None, location, text)
+        return measured
 
     def _assert_snapshot(
         self,

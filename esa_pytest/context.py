@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from syrupy.assertion import SnapshotAssertion
 
 from esa_pytest.measurement import Benchmark, Limit
+from esa_pytest.perturbation.guard import Guarded
 from esa_pytest.settings import Settings
 from esa_pytest.shelf import ModelShelf
 
@@ -24,6 +25,7 @@ class CheckContext:
         command: the command that runs this test alone.
         add_property: attaches a name and a value to the test's report.
         limit: guards the time of a phase, `load` or `evaluate`.
+        guards: what has passed its check in this process, by the baseline's id.
     """
 
     settings: Settings
@@ -35,3 +37,4 @@ class CheckContext:
     command: str
     add_property: Callable[[str, object], None]
     limit: Limit
+    guards: dict[str, Guarded]

@@ -93,6 +93,18 @@ class UnfinishedError(EsaError):
     """A command stopped because its time was up; called again, it goes on from there."""
 
 
+class PerturbationError(EsaError):
+    """Weights cannot be perturbed as asked: an unknown parameter, a place outside it, numbers that are not at hand."""
+
+
+class RestorationError(EsaError):
+    """A perturbed parameter is not what it was before; the model must not be used any more."""
+
+
+class GuardError(EsaError):
+    """The baseline's own check failed, so nothing that is measured on the model would mean anything."""
+
+
 class AcceptanceError(GoldenError):
     """A run must not take the place of a golden."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from esa_pytest.check import GuardedBaseline
+    from esa_pytest.perturbing import Perturb
 
 MARKERS = (
     "smoke: baselines that give a verdict in seconds (esa-pytest)",
@@ -84,6 +85,14 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config:
 def esa_baseline(request: pytest.FixtureRequest) -> "GuardedBaseline":
     """One baseline of `[tool.esa.matrix]`: `.check()` judges it against its golden, `.model` is its model."""
     return request.config.stash[SESSION].guard(request)
+
+
+@pytest.fixture
+def esa_perturb(esa_baseline: "GuardedBaseline") -> "Perturb":
+    """Perturb weights of the baseline's model for the length of a block, once its own check has passed."""
+    from esa_pytest.perturbing import Perturb
+
+    return Perturb(esa_baseline)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from esa_pytest.errors import SettingError
 if TYPE_CHECKING:
     from esa_pytest.check import GuardedBaseline
     from esa_pytest.measurement import Limit
+    from esa_pytest.perturbation import Guarded
     from esa_pytest.settings import Settings
     from esa_pytest.shelf import ModelShelf
 
@@ -46,6 +47,7 @@ class BaselineSession:
         self._config = config
         self._settings: Settings | None = None
         self._shelf: ModelShelf | None = None
+        self._guards: dict[str, Guarded] = {}
         self._selected: set[str] = set()
         self._outcomes: dict[str, str] = {}
         self._reports: dict[str, str] = {}
@@ -130,6 +132,7 @@ class BaselineSession:
             command=_command(request.node),
             add_property=lambda name, value: request.node.user_properties.append((name, value)),
             limit=self._limit(request.node),
+            guards=self._guards,
         )
         return GuardedBaseline(request.param, context)
 
@@ -141,6 +144,7 @@ class BaselineSession:
 
     def drop_models(self) -> None:
         """Free the loaded model and its device."""
+        self._guards.clear()
         if self._shelf is not None:
             self._shelf.close()
 

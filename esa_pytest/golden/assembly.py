@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from esa_pytest.baselines.catalog import Baseline
@@ -16,6 +17,15 @@ from esa_pytest.golden.environment import environment_of
 from esa_pytest.records import CALIBRATION_NAMES, METRIC_NAMES, Calibration, Metrics, NonFinite, Record
 
 
+@dataclass(frozen=True, kw_only=True)
+class RoundSums:
+    """What a round comes to: its metrics, or the first value in it that is no number."""
+
+    metrics: Metrics | None = None
+    calibration: Calibration | None = None
+    non_finite: NonFinite | None = None
+
+
 def assemble(
     baseline: Baseline,
     checkpoint: Checkpoint,
@@ -26,29 +36,33 @@ def assemble(
 ) -> Record:
     """The record of one evaluated baseline; scores are those of the first round, times the median of all."""
     done = rounds[0]
-    non_finite = done.non_finite
-    metrics, calibration = None, None
-    if non_finite is None:
-        metrics = compute_metrics(done.scores)
-        if done.probabilities is not None:
-            calibration = calibrate(done.scores, done.probabilities)
-        # Finite sums can still overflow in what follows from them.
-        if (bad := _first_non_finite(metrics, calibration)) is not None:
-            non_finite, metrics, calibration = NonFinite(what=bad), None, None
+    sums = summed_up(done)
     return Record(
         baseline=baseline.id,
         device=device_class(model.device),
         identity=_identity(baseline, checkpoint, model, done),
-        metrics=metrics,
+        metrics=sums.metrics,
         scores=done.scores,
         strata=done.prepared.strata,
         environment=environment_of(model, done, packages=baseline.packages),
         resources=_resources(model, rounds),
         provenance=provenance,
-        calibration=calibration,
-        top=done.top if non_finite is None else None,
-        non_finite=non_finite,
+        calibration=sums.calibration,
+        top=done.top if sums.non_finite is None else None,
+        non_finite=sums.non_finite,
     )
+
+
+def summed_up(done: Round) -> RoundSums:
+    """The metrics of a round, or what keeps it from having any."""
+    if done.non_finite is not None:
+        return RoundSums(non_finite=done.non_finite)
+    metrics = compute_metrics(done.scores)
+    calibration = None if done.probabilities is None else calibrate(done.scores, done.probabilities)
+    # Finite sums can still overflow in what follows from them.
+    if (bad := _first_non_finite(metrics, calibration)) is not None:
+        return RoundSums(non_finite=NonFinite(what=bad))
+    return RoundSums(metrics=metrics, calibration=calibration)
 
 
 def _first_non_finite(metrics: Metrics, calibration: Calibration | None) -> str | None:

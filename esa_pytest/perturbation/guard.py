@@ -1,0 +1,129 @@
+"""The guard: a model is perturbed only after its own baseline has passed, in this process, on these very weights."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.drift.judge import judge, needs_reference
+from esa_pytest.drift.rules import Rules
+from esa_pytest.errors import GoldenMissingError, GuardError
+from esa_pytest.evaluation.loading import LoadedModel, device_class, dtype_of
+from esa_pytest.evaluation.prepared import Prepared
+from esa_pytest.golden.files import read_golden
+from esa_pytest.golden.location import GoldenLocation
+from esa_pytest.golden.provenance import provenance
+from esa_pytest.measurement import Measurement, measure
+from esa_pytest.probing import probed
+from esa_pytest.records import Outcome, Record, Verdict
+from esa_pytest.settings import Settings
+from esa_pytest.shelf import ModelShelf, Shelved
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guarded:
+    """A model whose baseline has passed, and what a perturbation's drift is measured from.
+
+    Attributes:
+        baseline: what was checked.
+        shelved: its loaded model.
+        prepared: what is scored, in the batches that fitted.
+        clean: the unperturbed run of this process, with the float32 reference and the noise that the golden measured.
+            An unperturbed run has no drift from it at all, whatever the golden's environment was.
+        verdict: what the check said; None where the golden was recorded by it.
+        rules: how strictly it judged.
+    """
+
+    baseline: Baseline
+    shelved: Shelved
+    prepared: Prepared
+    clean: Record
+    verdict: Verdict | None
+    rules: Rules
+
+    @property
+    def model(self) -> LoadedModel:
+        """The loaded model."""
+        return self.shelved.model
+
+
+def guarded_by(
+    golden: Record,
+    measurement: Measurement,
+    *,
+    baseline: Baseline,
+    shelved: Shelved,
+    verdict: Verdict | None,
+    rules: Rules,
+) -> Guarded:
+    """What a check that passed guards.
+
+    Args:
+        golden: what it was judged by.
+        measurement: this process's run.
+        baseline: what was checked.
+        shelved: its loaded model.
+        verdict: of the check.
+        rules: of the check.
+    """
+    run = probed(measurement, shelved.model).record
+    # Noise is that of other windows where the golden is of another device.
+    elsewhere = verdict is not None and verdict.outcome is Outcome.REFERENCE_ONLY
+    return Guarded(
+        baseline=baseline,
+        shelved=shelved,
+        prepared=measurement.prepared,
+        clean=replace(
+            run,
+            noise=None if elsewhere else golden.noise,
+            probe_noise=None if run.probe is None else golden.probe_noise,
+            bit_stability=golden.bit_stability,
+        ),
+        verdict=verdict,
+        rules=rules,
+    )
+
+
+def guard(baseline: Baseline, settings: Settings, shelf: ModelShelf) -> Guarded:
+    """Check a baseline outside of a test.
+
+    Args:
+        baseline: what to check.
+        settings: where its golden lies, and how strictly it is judged.
+        shelf: keeps the model.
+
+    Raises:
+        GoldenMissingError: there is no golden to check by.
+        GuardError: the check failed.
+        EsaError: whatever else keeps the baseline from being judged.
+    """
+    shelved = shelf.get(baseline)
+    location = GoldenLocation(
+        root=settings.golden_dir,
+        folder=baseline.folder,
+        device=device_class(shelved.model.device),
+        dtype=dtype_of(shelved.model.network),
+    )
+    golden = read_golden(location)
+    if golden is None:
+        raise GoldenMissingError(
+            f"There is no golden {location.json} to guard {baseline.id} by; record one with: pytest -m "
+            f"{baseline.type_name} -k {baseline.id} --snapshot-update"
+        )
+    measurement = measure(
+        baseline,
+        shelved,
+        rounds=1,
+        benchmark=None,
+        provenance=provenance(settings.root, reason=settings.reason),
+        limit=lambda _phase: nullcontext(),
+    )
+    verdict = judge(golden, measurement.record, settings.rules)
+    if needs_reference(verdict) and golden.probe is not None:
+        measurement = probed(measurement, shelved.model)
+        verdict = judge(golden, measurement.record, settings.rules)
+    if not verdict.outcome.passed:
+        raise GuardError(
+            f"{baseline.id} is {verdict.outcome} before anything was perturbed ({verdict.reason}); run its check "
+            f"(pytest -m {baseline.type_name}), and perturb once it passes."
+        )
+    return guarded_by(golden, measurement, baseline=baseline, shelved=shelved, verdict=verdict, rules=settings.rules)
