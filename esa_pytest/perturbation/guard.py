@@ -107,7 +107,7 @@ def guard(baseline: Baseline, settings: Settings, shelf: ModelShelf) -> Guarded:
     if golden is None:
         raise GoldenMissingError(
             f"There is no golden {location.json} to guard {baseline.id} by; record one with: pytest -m "
-            f"{baseline.type_name} -k {baseline.id} --snapshot-update"
+            f"{baseline.type_name} --snapshot-update"
         )
     measurement = measure(
         baseline,

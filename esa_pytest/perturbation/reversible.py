@@ -155,7 +155,7 @@ class Perturbed:
             also_known_as=tuple(n for n in names_of(self._network, tensor) if n != perturbation.parameter),
             kind=describe_kind(perturbation.kind),
             num_numbers=before.numel(),
-            num_changed=int((_bits(before) != _bits(read(tensor, selection))).sum()),
+            num_changed=int((_bits(before) != _bits(read(tensor, selection))).any(dim=-1).sum()),
         )
 
     def _restore(self) -> None:
@@ -193,5 +193,5 @@ def sha256_of(tensor: Tensor) -> str:
 
 
 def _bits(values: Tensor) -> Tensor:
-    """Numbers as bytes: a NaN equals itself, and zero differs from minus zero."""
+    """Numbers as bytes, shape (numbers, bytes): a NaN equals itself, and zero differs from minus zero."""
     return values.reshape(-1, 1).contiguous().view(torch.uint8)
