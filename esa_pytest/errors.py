@@ -101,6 +101,10 @@ class RestorationError(EsaError):
     """A perturbed parameter is not what it was before; the model must not be used any more."""
 
 
+class SweepError(EsaError):
+    """The rows of a sweep cannot be kept, taken up again, or drawn."""
+
+
 class GuardError(EsaError):
     """The baseline's own check failed, so nothing that is measured on the model would mean anything."""
 

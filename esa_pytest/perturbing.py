@@ -1,13 +1,16 @@
-"""What the fixture `esa_perturb` hands out."""
+"""What the fixtures `esa_perturb` and `esa_sensitivity` hand out."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from esa_pytest.check import GuardedBaseline
-from esa_pytest.errors import PerturbationError
+from esa_pytest.errors import EsaError, PerturbationError
 from esa_pytest.perturbation import Perturbation, PerturbedRun, perturbation
 from esa_pytest.perturbation.places import Where
+from esa_pytest.sensitivity import Listed, Plan, Sweep, sweep
 
 
 class Perturb:
@@ -40,6 +43,30 @@ class Perturb:
             refusal = str(error)
         # Outside the except clause, so that pytest shows the sentence and not where it came from.
         raise pytest.fail.Exception(f"esa: {self._baseline.id} is not perturbed. {refusal}", pytrace=False)
+
+
+class Sensitivity:
+    """Sweep over perturbations of a guarded baseline's model.
+
+    sweep = esa_sensitivity(SingleWeights(count=200, seed=0), to="outputs/sweep.csv")
+    """
+
+    def __init__(self, baseline: GuardedBaseline) -> None:
+        self._baseline = baseline
+
+    def __call__(self, plan: Plan | Sequence[Perturbation], *, to: str | Path) -> Sweep:
+        """Run every trial that has no row yet; the baseline's own check comes first, once a model and process.
+
+        Args:
+            plan: what is perturbed: one of `esa_pytest.sensitivity`'s plans, or perturbations, one a row.
+            to: the file of the rows, .csv or .parquet; a sweep that was killed is taken up again by the same call.
+        """
+        guarded = self._baseline.guard()
+        try:
+            return sweep(guarded, Listed(plan) if isinstance(plan, Sequence) else plan, Path(to))
+        except EsaError as error:
+            refusal = str(error)
+        raise pytest.fail.Exception(f"esa: {self._baseline.id} is not swept. {refusal}", pytrace=False)
 
 
 def _asked(first: str | Perturbation, *, at: Where, seed: int | None, kind: dict[str, Any]) -> Perturbation:

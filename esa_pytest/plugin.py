@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from esa_pytest.check import GuardedBaseline
-    from esa_pytest.perturbing import Perturb
+    from esa_pytest.perturbing import Perturb, Sensitivity
 
 MARKERS = (
     "smoke: baselines that give a verdict in seconds (esa-pytest)",
@@ -93,6 +93,14 @@ def esa_perturb(esa_baseline: "GuardedBaseline") -> "Perturb":
     from esa_pytest.perturbing import Perturb
 
     return Perturb(esa_baseline)
+
+
+@pytest.fixture
+def esa_sensitivity(esa_baseline: "GuardedBaseline") -> "Sensitivity":
+    """Sweep over perturbations of the baseline's model, a row in a file for each, once its own check has passed."""
+    from esa_pytest.perturbing import Sensitivity
+
+    return Sensitivity(esa_baseline)
 
 
 @pytest.fixture

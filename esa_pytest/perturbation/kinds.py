@@ -63,10 +63,10 @@ class FlipBit:
             raise PerturbationError(
                 f"Bit {self.bit} of a {_name(before.dtype)} is asked for, which has the bits 0 to {bits - 1}."
             )
-        integer = _INTEGERS[before.element_size()]
+        integers = as_integers(before)
         # The highest bit of a signed integer is its sign.
-        mask = 1 << self.bit if integer is torch.uint8 or self.bit < bits - 1 else -(1 << self.bit)
-        return (before.view(integer) ^ mask).view(before.dtype)
+        mask = 1 << self.bit if integers.dtype is torch.uint8 or self.bit < bits - 1 else -(1 << self.bit)
+        return (integers ^ mask).view(before.dtype)
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,11 @@ class Quantise:
 
 
 Kind = Zero | Scale | FlipSign | FlipBit | Noise | Replace | Quantise
+
+
+def as_integers(values: Tensor) -> Tensor:
+    """The bits of numbers as integers: a NaN equals itself, and zero differs from minus zero."""
+    return values.view(_INTEGERS[values.element_size()])
 
 
 def describe_kind(kind: Kind) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -63,6 +64,27 @@ def select(where: Where, values: Tensor) -> Selection:
     )
 
 
+def drawn_positions(size: int, *, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Distinct numbers below `size`, drawn evenly, in the order of the draw.
+
+    From the raw stream of a bit generator, which numpy keeps for ever; those of its distributions it does not.
+
+    Args:
+        size: there are so many.
+        count: how many of them, at most all.
+        seed: of the draw.
+    """
+    stream = np.random.PCG64(seed)
+    wanted = min(count, size - count)
+    chosen: dict[int, None] = {}
+    while len(chosen) < wanted:
+        for position in (stream.random_raw(wanted - len(chosen)) % np.uint64(size)).tolist():
+            chosen[position] = None
+    drawn = np.fromiter(chosen, dtype=np.int64, count=len(chosen))
+    # Of more than half, those that are left out are drawn.
+    return drawn if wanted == count else np.setdiff1d(np.arange(size), drawn, assume_unique=True)
+
+
 def read(values: Tensor, selection: Selection) -> Tensor:
     """A copy of the selected numbers."""
     if isinstance(selection, Tensor):
@@ -88,8 +110,7 @@ def _counted(where: Largest | Drawn, values: Tensor) -> Tensor:
             f"{where.count} numbers are asked for of a tensor that has {values.numel()}; ask for 1 to as many."
         )
     if isinstance(where, Drawn):
-        drawn = np.random.default_rng(where.seed).choice(values.numel(), size=where.count, replace=False)
-        return torch.from_numpy(np.sort(drawn).astype(np.int64))
+        return torch.from_numpy(np.sort(drawn_positions(values.numel(), count=where.count, seed=where.seed)))
     magnitudes = values.detach().abs().flatten().float().cpu()
     # Equal magnitudes are common in bf16, and `topk` promises no order among them.
     return magnitudes.sort(descending=True, stable=True).indices[: where.count].sort().values
@@ -139,4 +160,5 @@ def _listed(where: Sequence[Any], shape: tuple[int, ...]) -> Tensor:
 
 
 def _spoken(index: slice) -> str:
-    return ":".join("" if part is None else str(part) for part in (index.start, index.stop, index.step))
+    parts = (index.start, index.stop) if index.step is None else (index.start, index.stop, index.step)
+    return ":".join("" if part is None else str(part) for part in parts)

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from esa_pytest.errors import EsaError, PerturbationError, RestorationError
 from esa_pytest.perturbation.interrupts import DelayedInterrupt
-from esa_pytest.perturbation.kinds import Kind, describe_kind, refuse_senseless
+from esa_pytest.perturbation.kinds import Kind, as_integers, describe_kind, refuse_senseless
 from esa_pytest.perturbation.places import Selection, Where, read, select, write
 from esa_pytest.perturbation.targets import find_tensor, names_of
 
@@ -45,6 +45,8 @@ class Applied:
         kind: what was done.
         num_numbers: to how many numbers.
         num_changed: how many of these have other bits now.
+        before: the number as it was, where it is a single one.
+        after: the number as it is now, where it is a single one.
     """
 
     parameter: str
@@ -52,6 +54,8 @@ class Applied:
     kind: str
     num_numbers: int
     num_changed: int
+    before: float | None = None
+    after: float | None = None
 
     def __str__(self) -> str:
         """As `zero 1 number of lm_head.weight (tied to model.embed_tokens.weight)`."""
@@ -150,12 +154,16 @@ class Perturbed:
         # Before the first bit is touched: whatever happens then is undone.
         self._kept.append(kept)
         write(tensor, selection, new)
+        after = read(tensor, selection)
+        is_single = before.numel() == 1
         return Applied(
             parameter=perturbation.parameter,
             also_known_as=tuple(n for n in names_of(self._network, tensor) if n != perturbation.parameter),
             kind=describe_kind(perturbation.kind),
             num_numbers=before.numel(),
-            num_changed=int((_bits(before) != _bits(read(tensor, selection))).any(dim=-1).sum()),
+            num_changed=int((as_integers(before) != as_integers(after)).sum()),
+            before=float(before) if is_single else None,
+            after=float(after) if is_single else None,
         )
 
     def _restore(self) -> None:
@@ -188,10 +196,5 @@ def sha256_of(tensor: Tensor) -> str:
     flat = tensor.detach().reshape(-1)
     step = max(1, _HASHED_BYTES // flat.element_size())
     for begin in range(0, flat.numel(), step):
-        digest.update(flat[begin : begin + step].contiguous().view(torch.uint8).cpu().numpy().data)
+        digest.update(as_integers(flat[begin : begin + step]).cpu().numpy().data)
     return digest.hexdigest()
-
-
-def _bits(values: Tensor) -> Tensor:
-    """Numbers as bytes, shape (numbers, bytes): a NaN equals itself, and zero differs from minus zero."""
-    return values.reshape(-1, 1).contiguous().view(torch.uint8)

@@ -1,0 +1,95 @@
+"""A guarded model on which one perturbation after the other is tried, forward passes shared where they can be."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from esa_pytest.evaluation.capacity import available_bytes
+from esa_pytest.evaluation.evaluate import Round, evaluate
+from esa_pytest.evaluation.reference import probe
+from esa_pytest.perturbation.guard import Guarded
+from esa_pytest.perturbation.reversible import Applied, Perturbed
+from esa_pytest.perturbation.run import Drift, drift_of, perturbed_record
+from esa_pytest.records import Probe
+from esa_pytest.sensitivity.plans import Trial
+from esa_pytest.sensitivity.stream import ResidualStream, first_layer_reached, stream_bytes
+
+# A recorded residual stream may take this share of the memory that is free.
+_STREAM_SHARE = 0.25
+
+
+class Bench:
+    """A guarded model on which trials are run, forward passes shared where a perturbation cannot have changed them."""
+
+    def __init__(self, guarded: Guarded, *, shared: bool = True) -> None:
+        """Records the residual stream of the clean model, unless it is too large for the memory.
+
+        Args:
+            guarded: the model; it is as it was afterwards.
+            shared: whether layers in front of a perturbed one are left out; otherwise each trial is evaluated whole.
+        """
+        self._guarded = guarded
+        network, prepared = guarded.model.network, guarded.prepared
+        scored = sum(rectangle.input_ids.size for rectangle in prepared.rectangles)
+        needed = stream_bytes(network, scored, torch.bfloat16)
+        needed += stream_bytes(network, prepared.probe_ids.size, torch.float32)
+        self.shared = shared and needed <= _STREAM_SHARE * available_bytes(guarded.model.device)
+        self._rounded, self._reference = ResidualStream(network), ResidualStream(network)
+        if self.shared:
+            with self._rounded.recording():
+                self._evaluate("clean")
+            with self._reference.recording():
+                self._probe()
+
+    def drift(self, trial: Trial) -> tuple[tuple[Applied, ...], Drift]:
+        """Perturb, evaluate, restore.
+
+        Raises:
+            PerturbationError: a parameter or place does not exist.
+            RestorationError: the weights are not what they were.
+        """
+        network = self._guarded.model.network
+        first = first_layer_reached(network, [each.parameter for each in trial.perturbations])
+        with Perturbed(network, trial.perturbations) as perturbed:
+            with self._from(self._rounded, first):
+                done = self._evaluate(trial.label)
+            reference = None
+            if done.non_finite is None and self._guarded.clean.probe is not None:
+                with self._from(self._reference, first):
+                    reference = self._probe()
+        if reference is not None:
+            reference = _with_skipped_points(reference, self._guarded.clean.probe)
+        record = perturbed_record(self._guarded, done, reference, label=trial.label)
+        return perturbed.applied, drift_of(self._guarded, record)
+
+    @contextmanager
+    def _from(self, stream: ResidualStream, first: int) -> Iterator[None]:
+        with stream.from_layer(first) if self.shared else nullcontext():
+            yield
+
+    def _evaluate(self, label: str) -> Round:
+        guarded = self._guarded
+        return evaluate(
+            guarded.model,
+            guarded.prepared,
+            seed=guarded.baseline.type.seeds[0],
+            description=label,
+            probabilities=guarded.baseline.type.calibration,
+        )
+
+    def _probe(self) -> Probe | None:
+        if self._guarded.clean.probe is None:
+            return None
+        return probe(self._guarded.model, self._guarded.prepared)
+
+
+def _with_skipped_points(reference: Probe, clean: Probe | None) -> Probe:
+    """The fingerprints of modules that were left out are those of the clean model, whose output they would give."""
+    if clean is None or len(reference.points) == len(clean.points):
+        return reference
+    found = dict(zip(reference.points, reference.fingerprints, strict=True))
+    prints = [found.get(name, before) for name, before in zip(clean.points, clean.fingerprints, strict=True)]
+    return replace(reference, points=clean.points, fingerprints=np.stack(prints))

@@ -1,0 +1,141 @@
+"""Perturb a guarded model again and again, and keep a row of each: what was done, and how far the model drifted."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from esa_pytest.errors import PerturbationError
+from esa_pytest.perturbation.guard import Guarded
+from esa_pytest.perturbation.reversible import Applied
+from esa_pytest.perturbation.run import Drift
+from esa_pytest.records import TokenScores
+from esa_pytest.sensitivity.bench import Bench
+from esa_pytest.sensitivity.heat_map import write_heat_map
+from esa_pytest.sensitivity.plans import Plan, Trial
+from esa_pytest.sensitivity.ranking import grid_of, ranked
+from esa_pytest.sensitivity.rows import Row, RowFile, write_parquet
+from esa_pytest.sensitivity.stream import layer_index
+
+PARQUET = ".parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """The rows of a sweep, in its order.
+
+    Attributes:
+        rows: one a trial.
+        path: the file that holds them.
+        title: of what, for pictures.
+    """
+
+    rows: tuple[Row, ...]
+    path: Path
+    title: str
+
+    def ranking(self, most: int | None = None) -> list[Row]:
+        """The rows by how far they moved the loss, the largest first."""
+        return ranked(self.rows)[:most]
+
+    def heat_map(self, path: str | Path) -> None:
+        """Draw the largest effect by decoder layer and matrix.
+
+        Raises:
+            SweepError: matplotlib is not installed, or no decoder layer was perturbed.
+        """
+        write_heat_map(grid_of(self.rows), Path(path), title=self.title)
+
+
+def sweep(guarded: Guarded, plan: Plan, to: Path, *, shared: bool = True) -> Sweep:
+    """Run every trial of a plan that has no row yet.
+
+    A row is on the disk before the next trial begins, so a sweep that was killed goes on where it stopped, and ends
+    with the rows it would have had. Where the file is to be parquet, it is written at the end, and the rows grow in a
+    CSV file beside it.
+
+    Args:
+        guarded: the model, which has passed its check.
+        plan: what is perturbed.
+        to: a .csv or .parquet file.
+        shared: whether forward passes are shared.
+
+    Raises:
+        SweepError: the file holds the rows of another sweep, or a parquet file is asked for without pyarrow.
+        PerturbationError: the plan holds no trial, two of the same label, or one that is impossible.
+    """
+    trials = plan.trials(guarded.model.network)
+    _refuse_unusable(trials)
+    file = RowFile(to.with_suffix(".csv"), _identity(guarded, trials))
+    with file.held():
+        rows = file.resume()
+        if len(rows) < len(trials):
+            bench = Bench(guarded, shared=shared)
+            ahead = tqdm(
+                trials[len(rows) :],
+                desc=f"{guarded.baseline.id}, sensitivity",
+                unit="perturbation",
+                initial=len(rows),
+                total=len(trials),
+                disable=None,
+            )
+            for trial in ahead:
+                row = _row(guarded, trial, *bench.drift(trial))
+                file.append(row)
+                rows.append(row)
+        if to.suffix == PARQUET:
+            write_parquet(rows, to)
+    title = f"{guarded.baseline.id}: {len(rows)} perturbations"
+    return Sweep(rows=tuple(rows), path=to, title=title)
+
+
+def _refuse_unusable(trials: Sequence[Trial]) -> None:
+    if not trials:
+        raise PerturbationError("A sweep has no perturbation to try; give a plan that names at least one.")
+    labels = [trial.label for trial in trials]
+    twice = (
+        next((label for label in labels if labels.count(label) > 1), None) if len(set(labels)) < len(labels) else None
+    )
+    if twice is not None:
+        raise PerturbationError(
+            f"A sweep has two perturbations that are called {twice!r}; each needs a label of its own."
+        )
+
+
+def _identity(guarded: Guarded, trials: Sequence[Trial]) -> dict[str, str]:
+    """What makes it the same sweep: the same model, text, bits and perturbations."""
+    scores = guarded.clean.scores
+    assert isinstance(scores, TokenScores)  # noqa: S101  (a run has them; sums of blocks are a golden's)
+    return {
+        "baseline": guarded.baseline.id,
+        "weights": guarded.shelved.checkpoint.weights_sha256,
+        "clean scores": hashlib.sha256(scores.nll.tobytes()).hexdigest(),
+        "perturbations": hashlib.sha256("\n".join(trial.label for trial in trials).encode()).hexdigest(),
+    }
+
+
+def _row(guarded: Guarded, trial: Trial, applied: Sequence[Applied], drift: Drift) -> Row:
+    first = trial.perturbations[0].parameter
+    layer = layer_index(guarded.model.network, first)
+    single = applied[0] if len(applied) == 1 else None
+    return Row(
+        label=trial.label,
+        layer=-1 if layer is None else layer,
+        parameter=first,
+        num_changed=sum(each.num_changed for each in applied),
+        before=math.nan if single is None or single.before is None else single.before,
+        after=math.nan if single is None or single.after is None else single.after,
+        finite=not math.isnan(drift.mean_nll),
+        mean_nll=drift.mean_nll,
+        mean_nll_error=drift.mean_nll_error,
+        perplexity=drift.perplexity,
+        token_accuracy=drift.token_accuracy,
+        rms=drift.rms,
+        maximum=drift.maximum,
+        reference_rms=drift.reference_rms,
+        first_moved=drift.first_moved or "",
+        seen_by=" ".join(tier.name.lower() for tier in drift.seen_by),
+    )

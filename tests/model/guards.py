@@ -1,0 +1,43 @@
+"""Guarded tiny models: a clean run with its float32 reference, and the noise of both measured within this process."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+from esa_pytest.drift.rules import DEFAULT_RULES
+from esa_pytest.evaluation.noise import measure_noise
+from esa_pytest.evaluation.probe_noise import measure_probe_noise
+from esa_pytest.measurement import measure
+from esa_pytest.perturbation.guard import Guarded, guarded_by
+from esa_pytest.probing import probed
+from esa_pytest.shelf import ModelShelf, Shelved
+from tests.model.tiny import save_tiny, tiny_baseline, write_corpus
+
+
+@cache
+def guarded_of(family: str) -> Guarded:
+    """A guarded tiny model of a family, made once; whoever changes its network puts it back."""
+    folder = Path(mkdtemp(prefix=f"esa-{family}-"))
+    save_tiny(family, folder / "checkpoint")
+    return guarded_in(folder)
+
+
+def guarded_in(folder: Path, *, with_noise: bool = True) -> Guarded:
+    """A guarded model of a folder that holds a checkpoint; without its noise, which takes a moment, tier 4 is mute."""
+    baseline = tiny_baseline(folder / "checkpoint", write_corpus(folder))
+    shelved: Shelved = ModelShelf(device="cpu").get(baseline)
+    model = shelved.model
+    measurement = measure(
+        baseline, shelved, rounds=1, benchmark=None, provenance={}, limit=lambda _phase: nullcontext()
+    )
+    measurement = probed(measurement, model)
+    reference = measurement.record.probe
+    assert reference is not None
+    golden = replace(
+        measurement.record,
+        noise=measure_noise(model, baseline, measurement.first, elsewhere={}) if with_noise else None,
+        probe_noise=measure_probe_noise(model, measurement.prepared, reference),
+    )
+    return guarded_by(golden, measurement, baseline=baseline, shelved=shelved, verdict=None, rules=DEFAULT_RULES)

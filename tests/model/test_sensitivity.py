@@ -1,0 +1,288 @@
+"""Sweeps: shared forward passes give the bits of whole ones, a killed sweep goes on, a planted weight is found."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from esa_pytest.errors import PerturbationError, SweepError
+from esa_pytest.perturbation import Perturbation, Replace, Scale, Zero
+from esa_pytest.perturbation.guard import Guarded
+from esa_pytest.sensitivity import LargestWeights, Layers, Listed, Matrices, SingleWeights, Trial, ranking_lines, sweep
+from esa_pytest.sensitivity.bench import Bench
+from esa_pytest.sensitivity.rows import COLUMNS, read_rows
+from esa_pytest.sensitivity.stream import first_layer_reached
+from tests.model.guards import guarded_in, guarded_of
+from tests.model.tiny import FAMILIES, NUM_LAYERS, build_network, save_tiny
+from tests.model.twins import hooks_of, state_of
+
+PLAN = SingleWeights(count=6, seed=5)
+
+
+@pytest.fixture
+def guarded() -> Guarded:
+    return guarded_of("llama")
+
+
+def some_of_every_layer(network: PreTrainedModel) -> list[str]:
+    """A parameter of every layer, the embedding, the last norm and the head."""
+    names = [name for name, p in network.named_parameters() if p.dim() == 2 or "norm" in name]
+    return [names[0], *(n for n in names if ("down_proj" in n or "4h_to_h" in n)), *names[-2:]]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shared_passes_give_the_bits_of_whole_ones(family: str) -> None:
+    guarded = guarded_of(family)
+    network = guarded.model.network
+    before, hooks = state_of(network), hooks_of(network)
+    shared, whole = Bench(guarded), Bench(guarded, shared=False)
+    assert shared.shared
+    assert not whole.shared
+    for name in some_of_every_layer(network):
+        kind = Scale(1.5) if network.get_parameter(name).dim() == 2 else Replace(0.5)
+        trial = Trial(label=name, perturbations=(Perturbation(parameter=name, kind=kind),))
+        (_, one), (_, other) = shared.drift(trial), whole.drift(trial)
+        assert one == other, name
+        assert one.verdict.bits is not None
+        assert one.verdict.bits.num_changed > 0
+        assert one.verdict.reference is not None
+        assert len(one.verdict.reference.modules) == one.verdict.reference.num_points
+    assert state_of(network) == before
+    assert hooks_of(network) == hooks
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_before_the_perturbed_one_are_not_computed(family: str) -> None:
+    guarded = guarded_of(family)
+    network = guarded.model.network
+    bench = Bench(guarded)
+    ran: list[str] = []
+    attentions = [(n, m) for n, m in network.named_modules() if n.endswith(("self_attn", "attention"))]
+    assert len(attentions) == NUM_LAYERS
+    handles = [m.register_forward_hook(lambda *_, name=n: ran.append(name)) for n, m in attentions]
+    try:
+        name = next(n for n, p in network.named_parameters() if p.dim() == 2 and ".1." in n)
+        bench.drift(Trial(label=name, perturbations=(Perturbation(parameter=name, kind=Zero()),)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert set(ran) == {n for n, _ in attentions[1:]}
+
+
+def test_first_layer_is_the_first_of_all_that_are_perturbed() -> None:
+    network = guarded_of("llama").model.network
+    down, norm = "model.layers.{}.mlp.down_proj.weight", "model.norm.weight"
+    assert first_layer_reached(network, [down.format(2), down.format(1)]) == 1
+    assert first_layer_reached(network, [norm]) == NUM_LAYERS
+    assert first_layer_reached(network, ["lm_head.weight", norm]) == NUM_LAYERS
+    assert first_layer_reached(network, [norm, "model.embed_tokens.weight"]) == 0
+    assert first_layer_reached(network, ["model.rotary_emb.inv_freq"]) == 0
+    tied = build_network("llama", tie_word_embeddings=True)
+    tied.tie_weights()
+    assert first_layer_reached(tied, ["lm_head.weight"]) == 0
+
+
+def test_nothing_is_shared_where_the_memory_does_not_suffice(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esa_pytest.sensitivity.bench.available_bytes", lambda _device: 100_000)
+    assert not Bench(guarded).shared
+
+
+def test_killed_sweep_goes_on_and_ends_with_the_same_rows(guarded: Guarded, tmp_path: Path) -> None:
+    whole = sweep(guarded, PLAN, tmp_path / "whole.csv")
+    assert len(whole.rows) == 6
+    text = (tmp_path / "whole.csv").read_text(encoding="utf-8")
+    assert tuple(text.splitlines()[0].split(",")) == COLUMNS
+    for cut in (len(text.splitlines(keepends=True)[0]), len(text) // 3, len(text) // 2, len(text) - 1, len(text)):
+        path = tmp_path / f"cut-{cut}.csv"
+        path.write_text(text[:cut], encoding="utf-8")
+        path.with_name(f"{path.name}.identity.json").write_bytes((tmp_path / "whole.csv.identity.json").read_bytes())
+        again = sweep(guarded, PLAN, path)
+        assert path.read_text(encoding="utf-8") == text
+        assert again.rows == whole.rows
+
+
+def test_row_is_written_before_the_next_trial_begins(
+    guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, drift = tmp_path / "rows.csv", Bench.drift
+    done: list[Trial] = []
+
+    def interrupted(bench: Bench, trial: Trial) -> Any:
+        assert len(read_rows(path.read_text(encoding="utf-8"), origin=path)) == len(done)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(trial)
+        return drift(bench, trial)
+
+    monkeypatch.setattr(Bench, "drift", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(guarded, PLAN, path)
+    assert len(read_rows(path.read_text(encoding="utf-8"), origin=path)) == 3
+
+
+def test_finished_sweep_evaluates_nothing(guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = sweep(guarded, PLAN, tmp_path / "rows.csv")
+    monkeypatch.setattr(Bench, "__init__", lambda *_, **__: pytest.fail("nothing is left to do"))
+    assert sweep(guarded, PLAN, tmp_path / "rows.csv") == first
+
+
+def test_rows_of_another_sweep_are_left_alone(guarded: Guarded, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    sweep(guarded, PLAN, path)
+    content = path.read_bytes()
+    with pytest.raises(SweepError, match="rows of a sweep whose perturbations differ"):
+        sweep(guarded, SingleWeights(count=6, seed=6), path)
+    scores: Any = guarded.clean.scores
+    moved = replace(guarded, clean=replace(guarded.clean, scores=replace(scores, nll=scores.nll + 1)))
+    with pytest.raises(SweepError, match="whose clean scores differ"):
+        sweep(moved, PLAN, path)
+    assert path.read_bytes() == content
+    (tmp_path / "rows.csv.identity.json").unlink()
+    with pytest.raises(SweepError, match="of which nothing is known"):
+        sweep(guarded, PLAN, path)
+    assert path.read_bytes() == content
+
+
+def test_parquet_holds_the_same_rows(guarded: Guarded, tmp_path: Path) -> None:
+    found = sweep(guarded, PLAN, tmp_path / "rows.parquet")
+    table = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    assert [row["label"] for row in table] == [row.label for row in found.rows]
+    assert [row["mean_nll"] for row in table] == [row.mean_nll for row in found.rows]
+    assert sweep(guarded, PLAN, tmp_path / "rows.parquet") == found
+
+
+def test_planted_super_weight_is_found(tmp_path: Path) -> None:
+    save_tiny("llama", tmp_path / "checkpoint")
+    name = "model.layers.1.mlp.down_proj.weight"
+    # A weight on which all depends: made by hand, in a checkpoint of its own.
+    weights = load_file(tmp_path / "checkpoint/model.safetensors")
+    weights[name][17, 3] = 30.0
+    save_file(weights, tmp_path / "checkpoint/model.safetensors", metadata={"format": "pt"})
+    guarded = guarded_in(tmp_path)
+    found = sweep(guarded, LargestWeights(per_matrix=2), tmp_path / "rows.csv")
+    first, second = found.ranking(2)
+    assert (first.label, first.layer) == (f"zero {name}[17, 3]", 1)
+    assert abs(first.mean_nll) > 1.5 * abs(second.mean_nll)
+    assert first.before == 30.0
+    assert first.after == 0.0
+    assert "reference" in first.seen_by
+    assert first.first_moved == "model.layers.1.mlp"
+    assert f"zero {name}[17, 3]" in ranking_lines(found.rows)[1]
+    found.heat_map(tmp_path / "map.svg")
+    picture = (tmp_path / "map.svg").read_text(encoding="utf-8")
+    assert picture.startswith("<?xml")
+    assert "decoder layer" in picture or "<path" in picture
+
+
+def test_run_that_is_not_finite_is_a_row_of_its_own_and_ranks_first(guarded: Guarded, tmp_path: Path) -> None:
+    name = "model.layers.2.mlp.down_proj.weight"
+    plan = Listed(
+        [
+            Perturbation(parameter=name, kind=Scale(3.0)),
+            Perturbation(parameter=name, kind=Replace(math.nan), where=(0, 0)),
+            Perturbation(parameter="model.norm.weight", kind=Scale(0.0)),
+        ]
+    )
+    found = sweep(guarded, plan, tmp_path / "rows.csv")
+    assert [row.finite for row in found.rows] == [True, False, True]
+    assert [row.layer for row in found.rows] == [2, 2, -1]
+    assert found.ranking(1)[0].label.startswith("1: replace by nan")
+    assert found.rows[1].seen_by == "finite"
+    found.heat_map(tmp_path / "map.png")
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    # NaN is read back as it was written.
+    assert str(sweep(guarded, plan, tmp_path / "rows.csv").rows) == str(found.rows)
+
+
+def test_plans_cover_what_they_say(guarded: Guarded) -> None:
+    network = guarded.model.network
+    matrices = Matrices().trials(network)
+    assert len(matrices) == 7 * NUM_LAYERS
+    layers = Layers(kind=Scale(0.5)).trials(network)
+    assert [trial.label for trial in layers] == [f"scale 0.5 model.layers.{n}" for n in range(NUM_LAYERS)]
+    assert sum(len(trial.perturbations) for trial in layers) == len(matrices)
+    singles = SingleWeights(count=500, seed=1).trials(network)
+    assert len({trial.label for trial in singles}) == 500
+    assert singles == SingleWeights(count=500, seed=1).trials(network)
+    assert singles[:5] != SingleWeights(count=500, seed=2).trials(network)[:5]
+    down = LargestWeights(per_matrix=3, matrices=("down_proj.weight",)).trials(network)
+    assert len(down) == 3 * NUM_LAYERS
+    largest = network.get_parameter("model.layers.0.mlp.down_proj.weight").abs().max()
+    places: Any = [trial.perturbations[0].where for trial in down[:3]]
+    assert max(network.get_parameter("model.layers.0.mlp.down_proj.weight")[p[0]].abs() for p in places) == largest
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (Listed([]), "no perturbation to try"),
+        (SingleWeights(count=0, seed=0), "0 single weights are asked for"),
+        (SingleWeights(count=10**9, seed=0), "and the layers have"),
+        (LargestWeights(per_matrix=1, matrices=("up.weight",)), "name that ends with up.weight"),
+    ],
+)
+def test_plans_that_are_impossible_are_refused(plan: Any, message: str, guarded: Guarded, tmp_path: Path) -> None:
+    with pytest.raises(PerturbationError, match=message):
+        sweep(guarded, plan, tmp_path / "rows.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_sweep_of_no_layer_has_no_heat_map(guarded: Guarded, tmp_path: Path) -> None:
+    found = sweep(guarded, Listed([Perturbation(parameter="model.norm.weight", kind=Zero())]), tmp_path / "rows.csv")
+    with pytest.raises(SweepError, match="this sweep perturbed none"):
+        found.heat_map(tmp_path / "map.svg")
+
+
+def test_error_bar_is_that_of_the_paired_drift(guarded: Guarded, tmp_path: Path) -> None:
+    """Zeroing a matrix moves every token; the error bar is their spread over blocks of the text."""
+    found = sweep(guarded, Matrices(), tmp_path / "rows.csv")
+    moved = [row for row in found.rows if row.rms > 0]
+    assert len(moved) == len(found.rows)
+    for row in moved:
+        # Of independent tokens it would be rms over the root of their number; neighbours may resemble.
+        assert 0.2 < row.mean_nll_error / (row.rms / math.sqrt(128)) < 3
+    assert np.isfinite([row.reference_rms for row in moved]).all()
+
+
+def test_sweep_leaves_the_model_as_it_was(guarded: Guarded, tmp_path: Path) -> None:
+    before = state_of(guarded.model.network)
+    sweep(guarded, PLAN, tmp_path / "rows.csv")
+    assert state_of(guarded.model.network) == before
+    assert not any("forward" in vars(module) for module in guarded.model.network.modules())
+    assert torch.is_grad_enabled()
+
+
+def test_sigkill_half_way(tmp_path: Path) -> None:
+    """A real kill of a real process, at a moment of its choosing; the rows end as those of an undisturbed sweep."""
+    command = [sys.executable, "-m", "tests.model.sweeping", str(tmp_path)]
+    # Two processes that spin on the same cores are ten times slower.
+    how: Any = {"cwd": Path(__file__).parents[2], "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, **how)
+    path = tmp_path / "rows.csv"
+    assert process.stdout is not None
+    process.stdout.readline()
+    while process.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < 4):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    killed = path.read_text(encoding="utf-8")
+    assert 4 <= len(killed.splitlines()) < 41
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **how)
+    resumed = path.read_text(encoding="utf-8")
+    path.unlink()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **how)
+    assert path.read_text(encoding="utf-8") == resumed
+    assert len(resumed.splitlines()) == 41
