@@ -4,8 +4,8 @@
 
 The golden is the committed one, declared to be of another environment, so that tier 2 cannot decide. For each fault:
 which tier found it, the float32 reference over its tolerance, the first module that moved, and what a gate of 1 % or
-5 % on the loss would have said. Then as many ordinary weights as asked, one at a time, drawn evenly over all matrices,
-each set to zero.
+5 % on the loss would have said. Then as many ordinary weights as asked, one at a time, drawn evenly over all of the
+decoder layers, each set to zero.
 """
 
 import argparse
@@ -24,6 +24,9 @@ from torch import Tensor
 from esa_pytest.baselines.catalog import baseline_of, load_catalog
 from esa_pytest.drift.judge import judge
 from esa_pytest.drift.reference import reference_drift
+from esa_pytest.drift.rules import DEFAULT_RULES
+from esa_pytest.drift.seen import tiers_beyond
+from esa_pytest.drift.sight import detectable_reference
 from esa_pytest.evaluation.evaluate import evaluate
 from esa_pytest.evaluation.metrics import compute_metrics
 from esa_pytest.evaluation.preparation import prepare_for
@@ -31,14 +34,17 @@ from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.reference import probe
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.location import GoldenLocation
+from esa_pytest.perturbation import Perturbed
 from esa_pytest.records import Record
 from esa_pytest.report.columns import aligned
+from esa_pytest.sensitivity import SingleWeights
+from esa_pytest.sensitivity.stream import ResidualStream, first_layer_reached
 from esa_pytest.shelf import ModelShelf, Shelved
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL, TYPE = "smollm2-135m", "smoke"
 LAYER = 7
-HEADING = ("fault", "outcome", "reference / allowed", "first moved", "loss shift", "1 % gate", "5 % gate")
+HEADING = ("fault", "outcome", "reference / allowed", "first moved", "seen by", "loss shift", "1 % gate", "5 % gate")
 Fault = Callable[[Any], AbstractContextManager[None]]
 
 
@@ -58,13 +64,18 @@ def main() -> None:
     prepared = prepare_for(model, baseline, hub=shelved.hub)
     faults = [_judged(name, fault, golden, shelved, prepared) for name, fault in FAULTS.items()]
     print("\n".join(aligned([HEADING, *(_row(found) for found in faults)])))
-    weights = [_one_weight(index, golden, shelved, prepared) for index in range(arguments.weights)]
+    weights = _single_weights(arguments.weights, golden, shelved, prepared)
     found = [weight for weight in weights if weight["found"]]
     named = [weight for weight in found if weight["named"]]
     shifts = sorted(weight["reference_over_allowed"] for weight in weights)
     print(f"\nsingle weights zeroed: {len(found)} of {len(weights)} found, {len(named)} of these named by their block")
     if weights:
         print(f"reference / allowed: median {np.median(shifts):.2g}, from {shifts[0]:.2g} to {shifts[-1]:.2g}")
+        assert golden.probe_noise is not None
+        promised = detectable_reference(golden.probe_noise, DEFAULT_RULES)
+        above = [weight for weight in weights if weight["reference_rms"] >= promised]
+        missed = sum(not weight["found"] for weight in above)
+        print(f"at or above the detectable size of {promised:.2g} nats: {len(above)}, missed {missed}")
     if arguments.json:
         text = json.dumps({"faults": faults, "weights": weights}, indent=2)
         arguments.json.write_text(text + "\n", encoding="utf-8")
@@ -81,9 +92,15 @@ def _judged(name: str, fault: Fault, golden: Record, shelved: Shelved, prepared:
     assert golden.metrics is not None
     shift = metrics.mean_nll / golden.metrics.mean_nll - 1
     reference = verdict.reference
+    paired = verdict.paired
     return {
         "fault": name,
         "outcome": str(verdict.outcome),
+        "tier": int(verdict.tier),
+        "seen_by": [tier.name.lower() for tier in tiers_beyond(verdict)],
+        "worst_of_tier_4": None
+        if paired is None or not paired.statistics
+        else {s.name: abs(s.value) / s.allowed for s in paired.statistics[:1]},
         "reference_over_allowed": math.nan if reference is None else reference.rms / reference.allowed_rms,
         "first_moved": None if reference is None else reference.first_moved,
         "relative_loss_shift": shift,
@@ -97,36 +114,38 @@ def _row(found: dict[str, Any]) -> tuple[str, ...]:
         found["outcome"],
         f"{found['reference_over_allowed']:.3g}",
         str(found["first_moved"]),
+        " ".join(found["seen_by"]),
         f"{shift:+.3%}",
         *("found" if abs(shift) > gate else "blind" for gate in (0.01, 0.05)),
     )
 
 
-def _one_weight(index: int, golden: Record, shelved: Shelved, prepared: Prepared) -> dict[str, Any]:
-    """One weight of one matrix, the matrices in turn, set to zero."""
-    generator = np.random.default_rng(index)
-    matrices = [(name, p) for name, p in shelved.model.network.named_parameters() if p.dim() == 2 and "layers" in name]
-    name, parameter = matrices[int(generator.integers(len(matrices)))]
-    place = int(generator.integers(parameter.numel()))
-    flat = parameter.data.view(-1)
-    before = flat[place].clone()
-    flat[place] = 0
-    try:
-        measured = replace(golden, probe=probe(shelved.model, prepared))
-    finally:
-        flat[place] = before
-    reference = reference_drift(golden, measured)
-    assert reference is not None
-    block = name.rsplit(".", 2)[0]
-    return {
-        "parameter": name,
-        "place": place,
-        "value": float(before),
-        "found": not reference.within,
-        "named": reference.first_moved == block,
-        "first_moved": reference.first_moved,
-        "reference_over_allowed": reference.rms / reference.allowed_rms,
-    }
+def _single_weights(count: int, golden: Record, shelved: Shelved, prepared: Prepared) -> list[dict[str, Any]]:
+    """Single weights, drawn evenly over all of the decoder layers, each set to zero."""
+    model = shelved.model
+    stream = ResidualStream(model.network)
+    with stream.recording():
+        probe(model, prepared)
+    found = []
+    for trial in SingleWeights(count=count, seed=0).trials(model.network) if count else []:
+        (perturbation,) = trial.perturbations
+        first = first_layer_reached(model.network, [perturbation.parameter])
+        with Perturbed(model.network, trial.perturbations) as perturbed, stream.from_layer(first):
+            measured = replace(golden, probe=probe(model, prepared))
+        reference = reference_drift(golden, measured)
+        assert reference is not None
+        found.append(
+            {
+                "weight": trial.label,
+                "value": perturbed.applied[0].before,
+                "found": not reference.within,
+                "named": reference.first_moved == perturbation.parameter.rsplit(".", 2)[0],
+                "first_moved": reference.first_moved,
+                "reference_rms": reference.rms,
+                "reference_over_allowed": reference.rms / reference.allowed_rms,
+            }
+        )
+    return found
 
 
 @contextmanager
