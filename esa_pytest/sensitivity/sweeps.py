@@ -83,7 +83,7 @@ def sweep(guarded: Guarded, plan: Plan, to: Path, *, shared: bool = True) -> Swe
                 disable=None,
             )
             for trial in ahead:
-                row = _row(guarded, trial, *bench.drift(trial))
+                row = row_of(guarded, trial, *bench.drift(trial))
                 file.append(row)
                 rows.append(row)
         if to.suffix == PARQUET:
@@ -117,7 +117,15 @@ def _identity(guarded: Guarded, trials: Sequence[Trial]) -> dict[str, str]:
     }
 
 
-def _row(guarded: Guarded, trial: Trial, applied: Sequence[Applied], drift: Drift) -> Row:
+def row_of(guarded: Guarded, trial: Trial, applied: Sequence[Applied], drift: Drift) -> Row:
+    """One trial as a row.
+
+    Args:
+        guarded: the model.
+        trial: what was tried.
+        applied: what it did to the weights.
+        drift: what came of it.
+    """
     first = trial.perturbations[0].parameter
     layer = layer_index(guarded.model.network, first)
     single = applied[0] if len(applied) == 1 else None
