@@ -2,10 +2,10 @@
 
     python benchmarks/sweep_cost.py --weights 200 --json sweep.json
 
-On the embedded model: a first sweep runs in a process of its own, is killed (SIGKILL) once half of its rows are there, and
-is taken up again. A second one runs here undisturbed; every tenth perturbation of it is also evaluated whole, right
-beside, and must give the same row. The ratio is the time of the shared evaluations, the recording of the residual stream
-included, over that of as many whole ones (their median).
+On the embedded model: a first sweep runs in a process of its own, is killed (SIGKILL) once half of its rows are there,
+and is taken up again. A second one runs here undisturbed; every tenth perturbation of it is also evaluated whole, right
+beside, and must give the same row. The ratio is the time of the shared evaluations, the recording of the residual
+stream included, over that of as many whole ones (their median).
 """
 
 import argparse
