@@ -8,7 +8,7 @@ import numpy as np
 from esa_pytest.drift.aggregate import RELATIVE_LOSS_TOLERANCE
 from esa_pytest.drift.instruments import allowed_mean
 from esa_pytest.drift.noise_model import NoiseModel
-from esa_pytest.drift.numeric import family_of, noise_model
+from esa_pytest.drift.numeric import family_of
 from esa_pytest.drift.paired import LEAST_BLOCKS, winsorised_rms
 from esa_pytest.drift.predictive import student_quantile
 from esa_pytest.drift.reference import allowed_rms
@@ -28,11 +28,14 @@ _SPOKEN = {
 _DIGITS = {"reference": 1, "mean": 2, "rms": 2, "maximum": 2, "provisional": 1}
 
 
-def detectable(golden: Record, rules: Rules, *, in_full: bool, with_reference: bool = True) -> dict[str, float]:
+def detectable(
+    golden: Record, model: NoiseModel | None, rules: Rules, *, in_full: bool, with_reference: bool = True
+) -> dict[str, float]:
     """By instrument, in nats; `provisional` is relative to the loss, and stands for noise that was not measured.
 
     Args:
         golden: the accepted record.
+        model: its noise; None where it measured none to judge by.
         rules: how strictly it judges.
         in_full: whether the metrics had a say, and the tail of the noise is fitted, which takes a moment.
         with_reference: whether the float32 reference was compared, or would be as soon as a bit differs.
@@ -40,7 +43,6 @@ def detectable(golden: Record, rules: Rules, *, in_full: bool, with_reference: b
     found: dict[str, float] = {}
     if with_reference and golden.probe_noise is not None:
         found["reference"] = detectable_reference(golden.probe_noise, rules)
-    model = noise_model(golden)
     if model is None:
         return found | ({"provisional": _provisional(golden, rules)} if in_full else {})
     rate = rules.false_alarm_rate / family_of(golden)
