@@ -10,10 +10,10 @@ import math
 
 from esa_pytest.drift.instruments import allowed_mean
 from esa_pytest.drift.noise_model import NoiseModel
-from esa_pytest.drift.numeric import MEASURED, family_of
+from esa_pytest.drift.numeric import family_of
 from esa_pytest.drift.predictive import Predictive
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
-from esa_pytest.records import CALIBRATION_NAMES, Calibration, MetricRow, Metrics, Record
+from esa_pytest.records import CALIBRATION_NAMES, MEASURED, Calibration, MetricRow, Metrics, Record
 
 RELATIVE_LOSS_TOLERANCE = 1e-3
 ACCURACY_TOLERANCE = 0.01

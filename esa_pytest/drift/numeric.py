@@ -20,9 +20,7 @@ from esa_pytest.drift.predictive import Values, holm
 from esa_pytest.drift.rules import Rules
 from esa_pytest.evaluation.divergence import kl_lower_bound
 from esa_pytest.golden.blocks import as_blocks
-from esa_pytest.records import CALIBRATION_NAMES, BlockScores, PairedDrift, Record, Statistic, TokenScores
-
-MEASURED = "measured"
+from esa_pytest.records import CALIBRATION_NAMES, MEASURED, BlockScores, PairedDrift, Record, Statistic, TokenScores
 
 
 def family_of(golden: Record) -> int:

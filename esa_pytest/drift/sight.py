@@ -13,7 +13,7 @@ from esa_pytest.drift.paired import LEAST_BLOCKS, winsorised_rms
 from esa_pytest.drift.predictive import student_quantile
 from esa_pytest.drift.reference import allowed_rms
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
-from esa_pytest.records import ProbeNoise, Record
+from esa_pytest.records import MEASURED, ProbeNoise, Record
 
 POWER = 0.99
 ANY_BIT = "any changed bit"
@@ -57,7 +57,7 @@ def detectable(
 
 def detectable_reference(noise: ProbeNoise, rules: Rules) -> float:
     """The rms of a drift of the reference that no harmless change beside it can hide: the bound and the noise."""
-    allowed, _ = rules.widened("reference_rms", allowed_rms(noise), "")
+    allowed, _ = rules.widened("reference_rms", allowed_rms(noise), MEASURED)
     return allowed + noise.rms
 
 
@@ -71,13 +71,13 @@ def _provisional(golden: Record, rules: Rules) -> float:
 def detectable_mean(model: NoiseModel, rate: float, rules: Rules = DEFAULT_RULES) -> float:
     """A shift of the mean: the bound, and what noise may take from it in one run of a hundred."""
     usual = model.usual_mean
-    allowed, _ = rules.widened("mean_nll", allowed_mean(usual, rate), "")
+    allowed, _ = rules.widened("mean_nll", allowed_mean(usual, rate), MEASURED)
     return allowed + float(usual.spread) * student_quantile(POWER, float(usual.freedom))
 
 
 def detectable_rms(model: NoiseModel, rate: float, rules: Rules = DEFAULT_RULES) -> float:
     """The rms of an effect that needs no help from noise, which some harmless change has next to none of."""
-    bound, _ = rules.widened("rms", math.exp(model.log_rms.quantile(1 - rate)), "")
+    bound, _ = rules.widened("rms", math.exp(model.log_rms.quantile(1 - rate)), MEASURED)
     # Winsorised, an effect counts for less than its own rms: a normal one by a fiftieth, one with tails by more.
     whole = np.sqrt(np.mean(np.square(model.drift), axis=-1))
     return bound * max(1.03, float(np.median(whole / winsorised_rms(model.drift))))
