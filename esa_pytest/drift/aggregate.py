@@ -10,10 +10,10 @@ import math
 
 from esa_pytest.drift.instruments import allowed_mean
 from esa_pytest.drift.noise_model import NoiseModel
-from esa_pytest.drift.numeric import MEASURED, family_of, noise_model
+from esa_pytest.drift.numeric import family_of
 from esa_pytest.drift.predictive import Predictive
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
-from esa_pytest.records import CALIBRATION_NAMES, Calibration, MetricRow, Metrics, Record
+from esa_pytest.records import CALIBRATION_NAMES, MEASURED, Calibration, MetricRow, Metrics, Record
 
 RELATIVE_LOSS_TOLERANCE = 1e-3
 ACCURACY_TOLERANCE = 0.01
@@ -23,10 +23,18 @@ PROVISIONAL = "provisional"
 _CALIBRATION = ("ece", "brier", "mean_entropy", "top_k_mass")
 
 
-def metric_rows(golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) -> tuple[MetricRow, ...]:
-    """Loss, perplexity, token accuracy and calibration side by side; both directions are judged alike."""
+def metric_rows(
+    golden: Record, measured: Record, model: NoiseModel | None, rules: Rules = DEFAULT_RULES
+) -> tuple[MetricRow, ...]:
+    """Loss, perplexity, token accuracy and calibration side by side; both directions are judged alike.
+
+    Args:
+        golden: the accepted record.
+        measured: this run's.
+        model: the golden's noise; None where it measured none to judge by.
+        rules: how strictly.
+    """
     assert golden.metrics is not None and measured.metrics is not None  # noqa: PT018, S101  (tier 1 has seen to it)
-    model = noise_model(golden)
     allowed = _provisional(golden) if model is None else _measured(golden, model, rules)
     source = PROVISIONAL if model is None else MEASURED
     return tuple(

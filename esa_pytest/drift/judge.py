@@ -7,6 +7,7 @@ from esa_pytest.drift.aggregate import metric_rows
 from esa_pytest.drift.causes import ranked
 from esa_pytest.drift.identity import identity_changes
 from esa_pytest.drift.instruments import STATISTIC_NAMES
+from esa_pytest.drift.noise_model import noise_model_of
 from esa_pytest.drift.numeric import paired_drift
 from esa_pytest.drift.reference import reference_drift
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
@@ -78,11 +79,12 @@ def judge(golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) -> Ver
         )
     if measured.non_finite is not None or measured.metrics is None or golden.metrics is None:
         return non_finite_verdict(measured)
-    rows = metric_rows(golden, measured, rules)
+    model = noise_model_of(golden)
+    rows = metric_rows(golden, measured, model, rules)
     bits = bit_drift(golden.scores, measured.scores)
     if bits.num_changed == 0 and all(row.golden == row.measured or row.within for row in rows):
         evidence = _Evidence(
-            environment=environment, rows=rows, bits=bits, detectable=detectable(golden, rules, in_full=False)
+            environment=environment, rows=rows, bits=bits, detectable=detectable(golden, model, rules, in_full=False)
         )
         return evidence.verdict(Outcome.IDENTICAL, Tier.EXACT, _equal(bits))
     reference = reference_drift(golden, measured, rules)
@@ -91,8 +93,8 @@ def judge(golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) -> Ver
         rows=rows,
         bits=bits,
         reference=reference,
-        paired=paired_drift(golden, measured, rules) if bits.num_changed else None,
-        detectable=detectable(golden, rules, in_full=True, with_reference=reference is not None),
+        paired=paired_drift(golden, measured, model, rules) if bits.num_changed else None,
+        detectable=detectable(golden, model, rules, in_full=True, with_reference=reference is not None),
     )
     if bits.num_changed and not environment and golden.bit_stability is not None and golden.bits_proven:
         return _unexplained(evidence, golden.bit_stability.fresh_processes)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from esa_pytest.drift.paired import Blocks, Shape, blocks_of, num_outlying, scale_of, shape_of, winsorised_rms
 from esa_pytest.drift.predictive import Predictive, Spread, Tail, Values
-from esa_pytest.records import Noise, Probe
+from esa_pytest.records import Noise, Probe, Record
 
 # Of a smaller number no spread is worth its name.
 LEAST_VARIANTS = 5
@@ -157,6 +157,12 @@ def _of_logarithms(values: Values) -> Predictive:
 
 def _no_quieter(values: Values) -> Values:
     return np.maximum(values, _LEAST_SHARE * np.median(values))
+
+
+def noise_model_of(golden: Record) -> NoiseModel | None:
+    """The noise of a golden; None where it measured none, or too little to judge by."""
+    noise = golden.noise
+    return None if noise is None or why_unmeasured(noise) else NoiseModel(noise, golden.probe)
 
 
 def why_unmeasured(noise: Noise | None) -> str | None:

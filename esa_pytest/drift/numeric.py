@@ -20,15 +20,7 @@ from esa_pytest.drift.predictive import Values, holm
 from esa_pytest.drift.rules import Rules
 from esa_pytest.evaluation.divergence import kl_lower_bound
 from esa_pytest.golden.blocks import as_blocks
-from esa_pytest.records import CALIBRATION_NAMES, BlockScores, PairedDrift, Record, Statistic, TokenScores
-
-MEASURED = "measured"
-
-
-def noise_model(golden: Record) -> NoiseModel | None:
-    """The noise of a golden; None where it measured none, or too little to judge by."""
-    noise = golden.noise
-    return None if noise is None or why_unmeasured(noise) else NoiseModel(noise, golden.probe)
+from esa_pytest.records import CALIBRATION_NAMES, MEASURED, BlockScores, PairedDrift, Record, Statistic, TokenScores
 
 
 def family_of(golden: Record) -> int:
@@ -36,18 +28,19 @@ def family_of(golden: Record) -> int:
     return len(STATISTIC_NAMES) + 1 + (0 if golden.calibration is None else len(CALIBRATION_NAMES))
 
 
-def paired_drift(golden: Record, measured: Record, rules: Rules) -> PairedDrift:
+def paired_drift(golden: Record, measured: Record, model: NoiseModel | None, rules: Rules) -> PairedDrift:
     """Read every instrument and say which of them noise does not explain.
 
     Args:
         golden: the accepted record.
         measured: this run's; both score the same tokens.
+        model: the golden's noise.
         rules: how strictly.
     """
     refusal = why_unmeasured(golden.noise) or _why_unpaired(golden, measured)
     readings: list[Reading] = []
-    if refusal is None and golden.noise is not None:
-        readings = _readings(NoiseModel(golden.noise, golden.probe), golden, measured)
+    if refusal is None and model is not None:
+        readings = _readings(model, golden, measured)
     return PairedDrift(
         num_tokens=0 if golden.noise is None else int(golden.noise.nll.size),
         num_patterns=0 if golden.noise is None else golden.noise.distinct_bit_patterns,

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
-from esa_pytest.records import Probe, ProbeNoise, Record, ReferenceDrift
+from esa_pytest.records import MEASURED, Probe, ProbeNoise, Record, ReferenceDrift
 
 NOISE_FACTOR = 4.0
 HEAD = "lm_head"
@@ -32,12 +32,16 @@ def reference_drift(golden: Record, measured: Record, rules: Rules = DEFAULT_RUL
     modules = _module_drifts(old, new, noise)
     # A NaN has moved.
     moved = [name for name, size in modules if not size <= 1]
+    widest_rms, rms_source = rules.widened("reference_rms", allowed_rms(noise), MEASURED)
+    widest_maximum, maximum_source = rules.widened("reference_maximum", allowed_maximum(noise), MEASURED)
     found = ReferenceDrift(
         num_tokens=int(drift.size),
         rms=float(np.sqrt(np.mean(drift**2))),
         maximum=float(np.abs(drift).max()),
-        allowed_rms=rules.widened("reference_rms", allowed_rms(noise), "")[0],
-        allowed_maximum=rules.widened("reference_maximum", NOISE_FACTOR * max(noise.maximum, _LEAST_RMS), "")[0],
+        allowed_rms=widest_rms,
+        rms_source=rms_source,
+        allowed_maximum=widest_maximum,
+        maximum_source=maximum_source,
         weak=noise.rms > WEAK_ABOVE,
         first_moved=moved[0] if moved else None,
         num_moved=len(moved),
@@ -50,6 +54,11 @@ def reference_drift(golden: Record, measured: Record, rules: Rules = DEFAULT_RUL
 def allowed_rms(noise: ProbeNoise) -> float:
     """The largest root mean square over tokens that passes, in nats."""
     return NOISE_FACTOR * max(noise.rms, _LEAST_RMS)
+
+
+def allowed_maximum(noise: ProbeNoise) -> float:
+    """The largest absolute drift of one token that passes, in nats."""
+    return NOISE_FACTOR * max(noise.maximum, _LEAST_RMS)
 
 
 def _is_of_head(found: ReferenceDrift) -> bool:

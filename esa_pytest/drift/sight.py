@@ -8,12 +8,12 @@ import numpy as np
 from esa_pytest.drift.aggregate import RELATIVE_LOSS_TOLERANCE
 from esa_pytest.drift.instruments import allowed_mean
 from esa_pytest.drift.noise_model import NoiseModel
-from esa_pytest.drift.numeric import family_of, noise_model
+from esa_pytest.drift.numeric import family_of
 from esa_pytest.drift.paired import LEAST_BLOCKS, winsorised_rms
 from esa_pytest.drift.predictive import student_quantile
 from esa_pytest.drift.reference import allowed_rms
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
-from esa_pytest.records import ProbeNoise, Record
+from esa_pytest.records import MEASURED, ProbeNoise, Record
 
 POWER = 0.99
 ANY_BIT = "any changed bit"
@@ -28,11 +28,14 @@ _SPOKEN = {
 _DIGITS = {"reference": 1, "mean": 2, "rms": 2, "maximum": 2, "provisional": 1}
 
 
-def detectable(golden: Record, rules: Rules, *, in_full: bool, with_reference: bool = True) -> dict[str, float]:
+def detectable(
+    golden: Record, model: NoiseModel | None, rules: Rules, *, in_full: bool, with_reference: bool = True
+) -> dict[str, float]:
     """By instrument, in nats; `provisional` is relative to the loss, and stands for noise that was not measured.
 
     Args:
         golden: the accepted record.
+        model: its noise; None where it measured none to judge by.
         rules: how strictly it judges.
         in_full: whether the metrics had a say, and the tail of the noise is fitted, which takes a moment.
         with_reference: whether the float32 reference was compared, or would be as soon as a bit differs.
@@ -40,7 +43,6 @@ def detectable(golden: Record, rules: Rules, *, in_full: bool, with_reference: b
     found: dict[str, float] = {}
     if with_reference and golden.probe_noise is not None:
         found["reference"] = detectable_reference(golden.probe_noise, rules)
-    model = noise_model(golden)
     if model is None:
         return found | ({"provisional": _provisional(golden, rules)} if in_full else {})
     rate = rules.false_alarm_rate / family_of(golden)
@@ -55,7 +57,7 @@ def detectable(golden: Record, rules: Rules, *, in_full: bool, with_reference: b
 
 def detectable_reference(noise: ProbeNoise, rules: Rules) -> float:
     """The rms of a drift of the reference that no harmless change beside it can hide: the bound and the noise."""
-    allowed, _ = rules.widened("reference_rms", allowed_rms(noise), "")
+    allowed, _ = rules.widened("reference_rms", allowed_rms(noise), MEASURED)
     return allowed + noise.rms
 
 
@@ -69,13 +71,13 @@ def _provisional(golden: Record, rules: Rules) -> float:
 def detectable_mean(model: NoiseModel, rate: float, rules: Rules = DEFAULT_RULES) -> float:
     """A shift of the mean: the bound, and what noise may take from it in one run of a hundred."""
     usual = model.usual_mean
-    allowed, _ = rules.widened("mean_nll", allowed_mean(usual, rate), "")
+    allowed, _ = rules.widened("mean_nll", allowed_mean(usual, rate), MEASURED)
     return allowed + float(usual.spread) * student_quantile(POWER, float(usual.freedom))
 
 
 def detectable_rms(model: NoiseModel, rate: float, rules: Rules = DEFAULT_RULES) -> float:
     """The rms of an effect that needs no help from noise, which some harmless change has next to none of."""
-    bound, _ = rules.widened("rms", math.exp(model.log_rms.quantile(1 - rate)), "")
+    bound, _ = rules.widened("rms", math.exp(model.log_rms.quantile(1 - rate)), MEASURED)
     # Winsorised, an effect counts for less than its own rms: a normal one by a fiftieth, one with tails by more.
     whole = np.sqrt(np.mean(np.square(model.drift), axis=-1))
     return bound * max(1.03, float(np.median(whole / winsorised_rms(model.drift))))

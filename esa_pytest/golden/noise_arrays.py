@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from esa_pytest.errors import GoldenError
-from esa_pytest.golden.part_arrays import Arrays, refuse_malformed
+from esa_pytest.golden.part_arrays import Arrays, Shape, refuse_malformed
 from esa_pytest.golden.schema import NoisePart, TopPart
 from esa_pytest.records import Noise, TopProbabilities, Variant
 
@@ -123,7 +123,7 @@ def read_top(part: TopPart | None, arrays: Arrays, *, num_scored: int, name: str
         refuse_malformed(arrays, {}, part="likeliest tokens", name=name)
         return None
     each = (part.num_tokens, part.num_likeliest)
-    expected: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+    expected: dict[str, tuple[type[np.generic], Shape]] = {
         "top_ids": (np.int32, each),
         "top_log_probability": (np.float32, each),
         "top_token": (np.int32, (part.num_tokens,)),

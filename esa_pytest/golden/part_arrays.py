@@ -9,8 +9,10 @@ import numpy.typing as npt
 from esa_pytest.errors import GoldenError
 
 Arrays = dict[str, npt.NDArray[Any]]
+# None where any size will do.
+Shape = tuple[int | None, ...]
 # By name: the kind of number, and the shape.
-Expected = Mapping[str, tuple[type[np.generic], tuple[int, ...]]]
+Expected = Mapping[str, tuple[type[np.generic], Shape]]
 
 
 def refuse_malformed(arrays: Arrays, expected: Expected, *, part: str, name: str) -> None:
@@ -32,10 +34,20 @@ def refuse_malformed(arrays: Arrays, expected: Expected, *, part: str, name: str
         )
     for key, (kind, shape) in expected.items():
         array = arrays[key]
-        if array.dtype != np.dtype(kind) or array.shape != shape:
+        if array.dtype != np.dtype(kind) or not _fits(array.shape, shape):
             raise GoldenError(
-                f"The golden {name} is damaged: its array {key} is {array.dtype}{list(array.shape)}, "
-                f"expected is {np.dtype(kind)}{list(shape)}."
+                f"The golden {name} is damaged: its array {key} is {array.dtype}{_shown(array.shape)}, "
+                f"expected is {np.dtype(kind)}{_shown(shape)}."
             )
         if not np.isfinite(array).all():
             raise GoldenError(f"The golden {name} is damaged: its array {key} is not finite.")
+
+
+def _fits(found: tuple[int, ...], expected: Shape) -> bool:
+    return len(found) == len(expected) and all(
+        wanted in (None, size) for size, wanted in zip(found, expected, strict=True)
+    )
+
+
+def _shown(shape: Shape) -> str:
+    return f"[{', '.join('any' if size is None else str(size) for size in shape)}]"

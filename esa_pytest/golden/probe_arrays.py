@@ -5,19 +5,12 @@ from typing import Any
 import numpy as np
 
 from esa_pytest.errors import GoldenError
-from esa_pytest.golden.part_arrays import Arrays
+from esa_pytest.golden.part_arrays import Arrays, Expected, Shape, refuse_malformed
 from esa_pytest.golden.schema import ProbePart
 from esa_pytest.records import Probe, ProbeNoise
 
 _NLL, _POINTS, _PRINTS, _NOISE = "probe_nll", "probe_points", "probe_fingerprints", "probe_noise"
 _ROUNDED = "probe_rounded_nll"
-_DTYPES: dict[str, tuple[np.dtype[Any], int]] = {
-    _NLL: (np.dtype(np.float64), 1),
-    _POINTS: (np.dtype(np.uint8), 1),
-    _PRINTS: (np.dtype(np.float32), 2),
-    _NOISE: (np.dtype(np.float32), 1),
-    _ROUNDED: (np.dtype(np.float32), 1),
-}
 
 
 def probe_part(probe: Probe | None, noise: ProbeNoise | None) -> dict[str, Any] | None:
@@ -68,15 +61,9 @@ def read_probe(part: ProbePart | None, arrays: Arrays, *, name: str) -> tuple[Pr
     Raises:
         GoldenError: an array is missing, too many, of another kind or size, or not finite.
     """
-    expected = _expected(part)
-    if set(arrays) != expected:
-        raise GoldenError(
-            f"The golden {name} is damaged: of its probe it holds the arrays {sorted(arrays)}, "
-            f"expected are {sorted(expected)}."
-        )
+    refuse_malformed(arrays, _expected(part), part="probe", name=name)
     if part is None:
         return None, None
-    _refuse_malformed(part, arrays, name=name)
     try:
         points = tuple(arrays[_POINTS].tobytes().decode().split("\n"))
     except UnicodeDecodeError:
@@ -102,21 +89,17 @@ def read_probe(part: ProbePart | None, arrays: Arrays, *, name: str) -> tuple[Pr
     )
 
 
-def _expected(part: ProbePart | None) -> set[str]:
+def _expected(part: ProbePart | None) -> Expected:
     if part is None:
-        return set()
-    optional = {_NOISE: part.noise is not None, _ROUNDED: part.rounded}
-    return {_NLL, _POINTS, _PRINTS} | {name for name, there in optional.items() if there}
-
-
-def _refuse_malformed(part: ProbePart, arrays: Arrays, *, name: str) -> None:
-    lengths = {_NLL: part.num_tokens, _PRINTS: part.num_points, _NOISE: part.num_points, _ROUNDED: part.num_tokens}
-    for key, array in arrays.items():
-        dtype, dimensions = _DTYPES[key]
-        if array.dtype != dtype or array.ndim != dimensions or len(array) != lengths.get(key, len(array)):
-            raise GoldenError(
-                f"The golden {name} is damaged: its array {key} is {array.dtype}{list(array.shape)}, which does not "
-                f"fit a probe of {part.num_tokens} tokens and {part.num_points} modules."
-            )
-        if key != _POINTS and not np.isfinite(array).all():
-            raise GoldenError(f"The golden {name} is damaged: its array {key} is not finite.")
+        return {}
+    expected: dict[str, tuple[type[np.generic], Shape]] = {
+        _NLL: (np.float64, (part.num_tokens,)),
+        # How long the modules' names are, and how many numbers make a fingerprint, only the arrays say.
+        _POINTS: (np.uint8, (None,)),
+        _PRINTS: (np.float32, (part.num_points, None)),
+    }
+    if part.noise is not None:
+        expected[_NOISE] = (np.float32, (part.num_points,))
+    if part.rounded:
+        expected[_ROUNDED] = (np.float32, (part.num_tokens,))
+    return expected

@@ -25,6 +25,7 @@ from esa_pytest.records.scores import (
     Window,
 )
 from esa_pytest.records.verdict import (
+    MEASURED,
     BitDrift,
     Change,
     MetricRow,
@@ -39,6 +40,7 @@ from esa_pytest.records.verdict import (
 
 __all__ = [
     "CALIBRATION_NAMES",
+    "MEASURED",
     "METRIC_NAMES",
     "Batch",
     "BitDrift",

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
+# The source of what is allowed where noise says it and nobody widened it.
+MEASURED = "measured"
+
 
 class Tier(IntEnum):
     """The questions a check walks down, in order; the numbers appear in messages and manifests."""
@@ -109,7 +112,9 @@ class ReferenceDrift:
         rms: root mean square over tokens.
         maximum: the largest absolute drift of one token.
         allowed_rms: the largest `rms` that passes.
+        rms_source: where `allowed_rms` comes from: `measured`, or the tolerance of the user's that widened it.
         allowed_maximum: the largest `maximum` that passes.
+        maximum_source: where `allowed_maximum` comes from.
         weak: whether the model's noise is so large that the probe sees only coarse changes.
         first_moved: the first module whose fingerprint left its own noise; None if none did.
         num_moved: how many modules did.
@@ -121,7 +126,9 @@ class ReferenceDrift:
     rms: float
     maximum: float
     allowed_rms: float
+    rms_source: str = MEASURED
     allowed_maximum: float
+    maximum_source: str = MEASURED
     weak: bool
     first_moved: str | None
     num_moved: int

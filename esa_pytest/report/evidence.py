@@ -1,7 +1,7 @@
 """What a verdict rests on, a line an instrument: bits, reference, noise, positions, and which tier saw what."""
 
 from esa_pytest.drift.positions import fingerprint_of
-from esa_pytest.records import BitDrift, PairedDrift, Record, ReferenceDrift, Statistic, Verdict
+from esa_pytest.records import MEASURED, BitDrift, PairedDrift, Record, ReferenceDrift, Statistic, Verdict
 from esa_pytest.report.layout import count, labelled
 
 _SPOKEN = {
@@ -58,8 +58,9 @@ def reference_lines(reference: ReferenceDrift | None) -> list[str]:
     lines = [
         labelled(
             "reference",
-            f"rms {reference.rms:.1e} (allowed {reference.allowed_rms:.1e}) · max {reference.maximum:.1e} (allowed "
-            f"{reference.allowed_maximum:.1e}) nats over {reference.num_tokens} tokens in float32",
+            f"rms {reference.rms:.1e} ({_allowed(f'{reference.allowed_rms:.1e}', reference.rms_source)}) · "
+            f"max {reference.maximum:.1e} ({_allowed(f'{reference.allowed_maximum:.1e}', reference.maximum_source)}) "
+            f"nats over {reference.num_tokens} tokens in float32",
         )
     ]
     if reference.first_moved is not None:
@@ -93,9 +94,14 @@ def paired_lines(paired: PairedDrift | None) -> list[str]:
 
 
 def _reading(statistic: Statistic) -> str:
-    allowed = f"allowed {statistic.allowed:.2g}{'' if statistic.source == 'measured' else f', {statistic.source}'}"
+    allowed = _allowed(f"{statistic.allowed:.2g}", statistic.source)
     mark = " <- beyond" if statistic.beyond else ""
     return f"{_SPOKEN[statistic.name].format(f'{statistic.value:.2g}')} ({allowed}){mark}"
+
+
+def _allowed(size: str, source: str) -> str:
+    """What is allowed, and by whom where it is not what was measured."""
+    return f"allowed {size}{'' if source == MEASURED else f', {source}'}"
 
 
 def seen_line(verdict: Verdict) -> str:

@@ -17,11 +17,11 @@ def run(mean_nll: float, correct: int = 500, tokens: int = TOKENS) -> Record:
 
 
 def drifted(golden: Record, measured: Record) -> set[str]:
-    return {row.name for row in metric_rows(golden, measured) if not row.within}
+    return {row.name for row in metric_rows(golden, measured, None) if not row.within}
 
 
 def test_rows_are_loss_perplexity_and_accuracy_with_their_drift() -> None:
-    loss, perplexity, accuracy = metric_rows(run(2.0, 500), run(2.5, 250))
+    loss, perplexity, accuracy = metric_rows(run(2.0, 500), run(2.5, 250), None)
     assert (loss.name, loss.golden, loss.measured, loss.drift) == ("mean_nll", 2.0, 2.5, 0.5)
     assert (perplexity.name, perplexity.golden, perplexity.measured) == ("perplexity", math.exp(2.0), math.exp(2.5))
     assert perplexity.drift == math.exp(2.5) - math.exp(2.0)
@@ -30,7 +30,7 @@ def test_rows_are_loss_perplexity_and_accuracy_with_their_drift() -> None:
 
 
 def test_perplexity_is_allowed_what_follows_from_the_loss() -> None:
-    loss, perplexity, accuracy = metric_rows(run(2.0), run(2.0))
+    loss, perplexity, accuracy = metric_rows(run(2.0), run(2.0), None)
     assert loss.allowed == 0.002
     assert perplexity.allowed == pytest.approx(math.exp(2.002) - math.exp(2.0), rel=1e-12)
     assert accuracy.allowed == 0.01
@@ -78,11 +78,11 @@ def moved(name: str, drift: float) -> Record:
 
 @pytest.mark.parametrize("pair", [(run(2.0), CALIBRATED), (CALIBRATED, run(2.0)), (run(2.0), run(2.0))])
 def test_calibration_is_compared_where_both_sides_have_one(pair: tuple[Record, Record]) -> None:
-    assert [row.name for row in metric_rows(*pair)] == ["mean_nll", "perplexity", "token_accuracy"]
+    assert [row.name for row in metric_rows(*pair, None)] == ["mean_nll", "perplexity", "token_accuracy"]
 
 
 def test_calibration_rows_follow_the_quoted_ones_with_their_bounds() -> None:
-    rows = metric_rows(CALIBRATED, CALIBRATED)[3:]
+    rows = metric_rows(CALIBRATED, CALIBRATED, None)[3:]
     assert {row.name: row.allowed for row in rows} == ALLOWED
     assert [(row.golden, row.measured, row.drift) for row in rows] == [
         (value, value, 0.0) for value in (CALIBRATION.ece, CALIBRATION.brier, 2.0, CALIBRATION.top_k_mass)

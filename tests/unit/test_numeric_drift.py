@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from esa_pytest.drift.instruments import STATISTIC_NAMES
 from esa_pytest.drift.judge import judge
-from esa_pytest.drift.noise_model import LEAST_VARIANTS
+from esa_pytest.drift.noise_model import LEAST_VARIANTS, noise_model_of
 from esa_pytest.drift.numeric import family_of, paired_drift
 from esa_pytest.drift.paired import LEAST_BLOCKS, scale_of
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
@@ -47,6 +47,19 @@ def statistics_of(verdict: Verdict) -> dict[str, Statistic]:
 @cache
 def clean_verdict() -> Verdict:
     return judge(GOLDEN, drifted())
+
+
+@pytest.mark.parametrize("run", [GOLDEN, drifted()], ids=["equal bits", "other bits"])
+def test_the_noise_is_modelled_once_a_judgement(run: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Record] = []
+    monkeypatch.setattr("esa_pytest.drift.judge.noise_model_of", lambda golden: built.append(golden))
+    judge(GOLDEN, run)
+    assert built == [GOLDEN]
+
+
+def test_equal_bits_do_not_pay_for_the_fit_of_the_tail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esa_pytest.drift.noise_model.Tail", None)
+    assert judge(GOLDEN, GOLDEN).outcome is Outcome.IDENTICAL
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -244,7 +257,7 @@ def test_golden_of_blocks_is_judged_by_their_sums() -> None:
 
 def test_run_known_by_blocks_alone_is_refused() -> None:
     measured = replace(drifted(), scores=block_sums(tokens_of(drifted())))
-    found = paired_drift(GOLDEN, measured, DEFAULT_RULES)
+    found = paired_drift(GOLDEN, measured, noise_model_of(GOLDEN), DEFAULT_RULES)
     assert found.refusal == "only sums of blocks are known of this run"
 
 

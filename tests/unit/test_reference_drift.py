@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esa_pytest.drift.reference import NOISE_FACTOR, WEAK_ABOVE, allowed_rms, reference_drift
+from esa_pytest.drift.rules import Rules
 from esa_pytest.records import Probe, ProbeNoise, ReferenceDrift
 from tests.unit.builders import small_record
 from tests.unit.probe_builders import NOISE, POINTS, PROBE, moved, moved_at, probed
@@ -70,6 +71,14 @@ def test_noise_of_a_lucky_model_is_taken_for_that_of_float32(noise: float) -> No
     assert found.first_moved is None
     assert not drift(moved(1.1e-6), noise=lucky).within
     assert drift(moved_at("norm", 5e-6), noise=lucky).first_moved == "norm"
+
+
+def test_tolerance_counts_with_its_source_where_it_is_wider_than_what_was_measured() -> None:
+    rules = Rules(tolerances={"reference_rms": 1.0, "reference_maximum": 1e-9})
+    found = reference_drift(probed(PLAIN, PROBE, NOISE), probed(PLAIN, PROBE), rules)
+    assert found is not None
+    assert (found.allowed_rms, found.rms_source) == (1.0, "[tool.esa.tolerances], measured was 4e-06")
+    assert (found.allowed_maximum, found.maximum_source) == (16e-6, "measured")
 
 
 @given(

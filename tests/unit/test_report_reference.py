@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from esa_pytest.drift.judge import judge
+from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.evaluation.metrics import stratum_metrics
 from esa_pytest.records import Outcome, Probe, Record, ReferenceDrift
 from esa_pytest.report import evidence, lines
@@ -49,14 +50,14 @@ TAIL = [
 TAIL_ELSEWHERE = [*TAIL[:2], "  To find out which package did it:", "    esa bisect tiny-smoke", *TAIL[2:]]
 
 
-def passed(measured: Record, golden: Record = GOLDEN) -> list[str]:
-    verdict = judge(golden, measured)
+def passed(measured: Record, golden: Record = GOLDEN, rules: Rules = DEFAULT_RULES) -> list[str]:
+    verdict = judge(golden, measured, rules)
     assert verdict.outcome.passed
     return lines.passed_lines(verdict, measured, golden, STRATUM_METRICS)
 
 
-def failed(measured: Record, golden: Record = GOLDEN) -> list[str]:
-    verdict = judge(golden, measured)
+def failed(measured: Record, golden: Record = GOLDEN, rules: Rules = DEFAULT_RULES) -> list[str]:
+    verdict = judge(golden, measured, rules)
     assert not verdict.outcome.passed
     return lines.failed_lines(verdict, measured, golden, path="g/cpu.json", command="pytest -k tiny")
 
@@ -153,6 +154,21 @@ def test_equal_bits_with_a_drifted_calibration_show_no_reference() -> None:
         "  bits           0 of 6 tokens changed · mean +0.00e+00 · rms 0.00e+00 · max 0.00e+00 nats · 0 top-1 flips"
     ]
     assert not [line for line in text if line.startswith("  reference")]
+
+
+def test_tolerance_that_was_widened_is_named_where_it_passes() -> None:
+    rules = Rules(tolerances={"reference_rms": 0.5, "reference_maximum": 0.25})
+    assert (
+        "  reference      rms 1.0e-03 (allowed 5.0e-01, [tool.esa.tolerances], measured was 4e-06) · max 1.0e-03 "
+        "(allowed 2.5e-01, [tool.esa.tolerances], measured was 1.6e-05) nats over 4 tokens in float32"
+    ) in passed(probed(NUDGED, MOVED), rules=rules)
+
+
+def test_tolerance_that_was_widened_is_named_where_it_fails() -> None:
+    assert (
+        "  reference      rms 1.0e-03 (allowed 5.0e-01, [tool.esa.tolerances], measured was 4e-06) · max 1.0e-03 "
+        "(allowed 1.6e-05) nats over 4 tokens in float32"
+    ) in failed(probed(NUDGED, MOVED), rules=Rules(tolerances={"reference_rms": 0.5}))
 
 
 @pytest.mark.parametrize("found", [PROBE, MOVED])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from esa_pytest.drift.instruments import mean_and_error, read_mean, read_tokens
 from esa_pytest.drift.judge import judge
-from esa_pytest.drift.noise_model import NoiseModel
+from esa_pytest.drift.noise_model import NoiseModel, noise_model_of
 from esa_pytest.drift.reference import reference_drift
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.drift.sight import (
@@ -23,7 +23,7 @@ from esa_pytest.drift.sight import (
     detectable_token,
     spoken,
 )
-from esa_pytest.records import Outcome
+from esa_pytest.records import Outcome, Record
 from tests.unit.builders import small_record
 from tests.unit.noise_builders import noisy_drift, noisy_golden, run_of
 from tests.unit.probe_builders import NOISE, PROBE, moved, probed
@@ -43,6 +43,10 @@ def model_of(calibration: int) -> NoiseModel:
     golden = noisy_golden(seed=2 * calibration + 1)
     assert golden.noise is not None
     return NoiseModel(golden.noise, golden.probe)
+
+
+def told(golden: Record, rules: Rules, *, in_full: bool = True) -> dict[str, float]:
+    return detectable(golden, noise_model_of(golden), rules, in_full=in_full)
 
 
 def as_a_mean(_scale: Values, generator: np.random.Generator, shape: tuple[int, int]) -> Values:
@@ -137,7 +141,7 @@ def test_drift_of_the_reference_of_the_size_told_is_always_found(rms: float, par
 
 
 def test_run_with_a_shift_of_the_size_told_fails_as_a_whole() -> None:
-    size = detectable(GOLDEN, DEFAULT_RULES, in_full=True)["mean"]
+    size = told(GOLDEN, DEFAULT_RULES)["mean"]
     model = NoiseModel(GOLDEN.noise, GOLDEN.probe) if GOLDEN.noise is not None else model_of(0)
     generator = np.random.default_rng(3)
     for sign in (1, -1):
@@ -148,24 +152,24 @@ def test_run_with_a_shift_of_the_size_told_fails_as_a_whole() -> None:
 
 def test_what_a_user_allows_is_not_claimed_to_be_found() -> None:
     rules = Rules(tolerances={"mean_nll": 0.5, "rms": 0.25, "reference_rms": 1.0})
-    found, plain = (detectable(GOLDEN, each, in_full=True) for each in (rules, DEFAULT_RULES))
+    found, plain = (told(GOLDEN, each) for each in (rules, DEFAULT_RULES))
     assert found["mean"] > 0.5
     assert found["rms"] > 0.25
     assert found["reference"] > 1.0
     assert found["maximum"] == plain["maximum"]
     narrower = Rules(tolerances={"mean_nll": 1e-9, "rms": 1e-9, "reference_rms": 1e-12})
-    assert detectable(GOLDEN, narrower, in_full=True) == plain
+    assert told(GOLDEN, narrower) == plain
     unmeasured = replace(GOLDEN, noise=None, probe_noise=None)
     assert GOLDEN.metrics is not None
-    assert detectable(unmeasured, rules, in_full=True)["provisional"] == 0.5 / GOLDEN.metrics.mean_nll
-    assert detectable(unmeasured, DEFAULT_RULES, in_full=True) == {"provisional": 1e-3}
+    assert told(unmeasured, rules)["provisional"] == 0.5 / GOLDEN.metrics.mean_nll
+    assert told(unmeasured, DEFAULT_RULES) == {"provisional": 1e-3}
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_equal_bits_are_told_of_instruments_that_cost_nothing(seed: int) -> None:
     golden = noisy_golden(seed=seed)
-    assert set(detectable(golden, DEFAULT_RULES, in_full=False)) == {"reference", "mean"}
-    assert set(detectable(golden, DEFAULT_RULES, in_full=True)) == {"reference", "mean", "rms", "maximum"}
+    assert set(told(golden, DEFAULT_RULES, in_full=False)) == {"reference", "mean"}
+    assert set(told(golden, DEFAULT_RULES)) == {"reference", "mean", "rms", "maximum"}
 
 
 def test_sizes_are_told_in_words() -> None:
