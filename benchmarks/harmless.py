@@ -24,7 +24,7 @@ from esa_pytest.baselines.catalog import Baseline, baseline_of, load_catalog
 from esa_pytest.drift.judge import judge
 from esa_pytest.evaluation.attention import with_attention
 from esa_pytest.evaluation.evaluate import evaluate
-from esa_pytest.evaluation.fresh import sample_of_fresh_process
+from esa_pytest.evaluation.fresh import bits_of, sample_of_fresh_process
 from esa_pytest.evaluation.metrics import compute_metrics
 from esa_pytest.evaluation.noise_sample import noise_windows
 from esa_pytest.evaluation.preparation import prepare_for
@@ -40,6 +40,8 @@ from esa_pytest.shelf import ModelShelf, Shelved
 
 ROOT = Path(__file__).resolve().parents[1]
 Change = Callable[[], AbstractContextManager[None]]
+# A micro-batch holds at most half of the windows, so these go through the model one to sixteen at once.
+NUM_WINDOWS, SHORT = 32, 64
 HEADING = ("change", "outcome", "tier", "tokens changed", "bf16 rms", "reference / allowed", "least p", "loss shift")
 
 
@@ -58,9 +60,25 @@ def main() -> None:
     prepared = prepare_for(shelved.model, baseline, hub=shelved.hub)
     results = [*_in_process(golden, shelved, prepared), *_elsewhere(golden, baseline, shelved, prepared)]
     print("\n".join(aligned([HEADING, *map(_row, results)])))
+    shapes = _batch_shapes(baseline, shelved)
+    print(f"{len(shapes)} batch shapes, {' '.join(shapes)}: {len(set(shapes.values()))} bit patterns")
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        arguments.json.write_text(
+            json.dumps({"changes": results, "batch_shapes": shapes}, indent=2) + "\n", encoding="utf-8"
+        )
     sys.exit(any(not result["passed"] for result in results))
+
+
+def _batch_shapes(baseline: Baseline, shelved: Shelved) -> dict[str, str]:
+    """The bits of a run of many short windows, by how many of them went through the model at once."""
+    sizes = dict.fromkeys(("cpu", "cuda"), NUM_WINDOWS * SHORT)
+    short = baseline.type.model_copy(update={"context_lengths": (SHORT,), "scored_tokens": sizes})
+    windows = prepare_for(shelved.model, baseline.model_copy(update={"type": short}), hub=shelved.hub)
+    found = {}
+    for count in range(1, NUM_WINDOWS // 2 + 1):
+        done = evaluate(shelved.model, windows.rebatched(count * SHORT), seed=1337, description=f"{count} at once")
+        found[done.batch_shapes.replace(" ", "+")] = bits_of(done.scores)
+    return found
 
 
 def _in_process(golden: Record, shelved: Shelved, prepared: Prepared) -> Iterator[dict[str, Any]]:
