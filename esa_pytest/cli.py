@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from esa_pytest.errors import EsaError, UnfinishedError
+from esa_pytest.errors import BrokenPromiseError, EsaError, UnfinishedError
 from esa_pytest.options import OPTIONS, Given
 from esa_pytest.settings import Settings, resolve, seconds
 
@@ -55,8 +55,8 @@ def _hand_on_options(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status.
 
-    0 once the command has said what it has to say, 2 where its time was up before, 4 for a setting that is not allowed
-    and whatever else keeps it from its work; pytest has the same.
+    0 once the command has said what it has to say, 1 where what it tested failed (`esa selftest`), 2 where its time was
+    up before, 4 for a setting that is not allowed and whatever else keeps it from its work; pytest has the same.
     """
     parser = argparse.ArgumentParser(
         prog="esa",
@@ -90,13 +90,20 @@ class _InPlaceOfASession:
             for line in self._command.run(resolve(config), self._arguments):
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
-        except UnfinishedError as error:
-            sys.stderr.write(f"esa: {error}\n")
-            return int(pytest.ExitCode.INTERRUPTED)
         except EsaError as error:
             sys.stderr.write(f"esa: {error}\n")
-            return int(pytest.ExitCode.USAGE_ERROR)
+            return int(_status_of(error))
         return int(pytest.ExitCode.OK)
+
+
+def _status_of(error: EsaError) -> pytest.ExitCode:
+    match error:
+        case BrokenPromiseError():
+            return pytest.ExitCode.TESTS_FAILED
+        case UnfinishedError():
+            return pytest.ExitCode.INTERRUPTED
+        case _:
+            return pytest.ExitCode.USAGE_ERROR
 
 
 def list_baselines(settings: Settings, _arguments: argparse.Namespace) -> list[str]:
@@ -200,6 +207,37 @@ def _bisect_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def selftest(settings: Settings, arguments: argparse.Namespace) -> Iterable[str]:
+    """Put faults of known size into the model and see whether the gate finds what it promised to find."""
+    from esa_pytest.selftest.command import Request, selftest_lines
+
+    chosen = {name: getattr(arguments, name) for name in ("seeds", "sizes") if getattr(arguments, name) is not None}
+    return selftest_lines(settings, Request(baseline=arguments.baseline, instruments=arguments.instrument, **chosen))
+
+
+def _selftest_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "baseline",
+        nargs="?",
+        metavar="BASELINE",
+        help="as esa list shows it (default: the first smoke one with a golden and a model that can be loaded)",
+    )
+    parser.add_argument(
+        "--instrument",
+        default="all",
+        metavar="NAME",
+        help="reference (float32, cheap), rounding (bf16, whole checks), bits, or all (default)",
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="faults a size (default: 20)")
+    parser.add_argument(
+        "--sizes",
+        type=float,
+        nargs="+",
+        metavar="FACTOR",
+        help="sizes of the faults in multiples of the promised one (default: 1/8 to 4)",
+    )
+
+
 COMMANDS: dict[str, Command] = {
     "list": Command(run=list_baselines),
     "report": Command(run=report),
@@ -207,6 +245,7 @@ COMMANDS: dict[str, Command] = {
     "diff": Command(run=diff, add_arguments=_diff_arguments),
     "accept": Command(run=accept, add_arguments=_accept_arguments),
     "history": Command(run=history, add_arguments=_baseline_arguments),
+    "selftest": Command(run=selftest, add_arguments=_selftest_arguments),
 }
 
 

@@ -93,6 +93,10 @@ class UnfinishedError(EsaError):
     """A command stopped because its time was up; called again, it goes on from there."""
 
 
+class BrokenPromiseError(EsaError):
+    """A gate missed a fault that it said it would find, or failed what is harmless; the command ends with status 1."""
+
+
 class PerturbationError(EsaError):
     """Weights cannot be perturbed as asked: an unknown parameter, a place outside it, numbers that are not at hand."""
 

@@ -3,6 +3,8 @@
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.drift.judge import judge, needs_reference
 from esa_pytest.drift.rules import Rules
@@ -14,7 +16,7 @@ from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.provenance import provenance
 from esa_pytest.measurement import Measurement, measure
 from esa_pytest.probing import probed
-from esa_pytest.records import Outcome, Record, Verdict
+from esa_pytest.records import BlockScores, Noise, Outcome, Record, TokenScores, Verdict
 from esa_pytest.settings import Settings
 from esa_pytest.shelf import ModelShelf, Shelved
 
@@ -31,6 +33,7 @@ class Guarded:
             An unperturbed run has no drift from it at all, whatever the golden's environment was.
         verdict: what the check said; None where the golden was recorded by it.
         rules: how strictly it judged.
+        golden_utc: when the golden was recorded.
     """
 
     baseline: Baseline
@@ -39,6 +42,7 @@ class Guarded:
     clean: Record
     verdict: Verdict | None
     rules: Rules
+    golden_utc: str
 
     @property
     def model(self) -> LoadedModel:
@@ -74,13 +78,21 @@ def guarded_by(
         prepared=measurement.prepared,
         clean=replace(
             run,
-            noise=None if elsewhere else golden.noise,
+            noise=None if elsewhere or golden.noise is None else _from_here(golden.noise, run.scores),
             probe_noise=None if run.probe is None else golden.probe_noise,
             bit_stability=golden.bit_stability,
         ),
         verdict=verdict,
         rules=rules,
+        golden_utc=str(golden.provenance.get("utc")),
     )
+
+
+def _from_here(noise: Noise, scores: TokenScores | BlockScores) -> Noise:
+    """The noise around this process's scores: where it has other bits than the golden, these are no drift."""
+    if not isinstance(scores, TokenScores):
+        return noise
+    return replace(noise, nll=scores.nll[np.isin(scores.window, noise.windows)])
 
 
 def guard(baseline: Baseline, settings: Settings, shelf: ModelShelf) -> Guarded:

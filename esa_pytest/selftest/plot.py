@@ -1,0 +1,118 @@
+"""The power curve as a picture: the share of faults found over their size, an instrument a panel."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from esa_pytest.errors import EsaError
+from esa_pytest.records import Tier
+from esa_pytest.selftest.ladder import Instrument
+from esa_pytest.selftest.lines import UNITS, interval_text, share_text
+from esa_pytest.selftest.power import Point, Share
+
+HOW = "pip install 'esa-pytest[plots]' and call esa selftest again, which keeps what was measured, to get a picture."
+_TITLES = {
+    Instrument.REFERENCE: "tier 3: float32 reference",
+    Instrument.MEAN: "tier 4: bf16 mean",
+    Instrument.RMS: "tier 4: bf16 rms",
+    Instrument.MAXIMUM: "tier 4: one bf16 token",
+}
+# Colours that are told apart in any kind of sight (Okabe and Ito 2008), and marks for print.
+_STYLES: Mapping[Tier, tuple[str, str, str]] = {
+    Tier.REFERENCE: ("#0072B2", "o", "tier 3 (reference)"),
+    Tier.PAIRED: ("#D55E00", "s", "tier 4 (paired)"),
+    Tier.AGGREGATE: ("#009E73", "^", "tier 5 (aggregate)"),
+}
+_PANEL_WIDTH, _HEIGHT = 4.2, 3.9
+
+
+class PlotsMissingError(EsaError):
+    """matplotlib is not installed."""
+
+
+def pictures(
+    title: str, points: Sequence[Point], promise: Mapping[Instrument, float], alarms: Share
+) -> dict[str, bytes]:
+    """The picture by file suffix, `.svg` and `.png`; none where no instrument has a curve.
+
+    Raises:
+        PlotsMissingError: there is no matplotlib.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise PlotsMissingError(HOW) from None
+    panels = [instrument for instrument in _TITLES if any(point.instrument is instrument for point in points)]
+    if not panels:
+        return {}
+    # The same numbers make the same file.
+    with mpl.rc_context({"svg.hashsalt": "esa", "svg.fonttype": "path", "font.size": 9}):
+        width = max(6.4, _PANEL_WIDTH * len(panels))
+        figure = Figure(figsize=(width, _HEIGHT), layout="constrained")
+        rows = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, instrument in zip(rows, panels, strict=True):
+            _draw(axes, [point for point in points if point.instrument is instrument], promise[instrument])
+        rows[0].set_ylabel("share of faults found")
+        _legend(figure, rows)
+        figure.suptitle(f"{title}\n{_footing(points, alarms)}", fontsize=10)
+        return {
+            ".svg": _saved(figure, "svg", metadata={"Date": None}),
+            ".png": _saved(figure, "png", dpi=150),
+        }
+
+
+def _draw(axes: Any, points: Sequence[Point], promised: float) -> None:
+    instrument = points[0].instrument
+    axes.axvspan(promised, 2 * max(max(p.size for p in points), promised), color="0.93", zorder=0, lw=0)
+    axes.axvline(promised, color="0.25", ls="--", lw=1.2, zorder=1, label="promised size")
+    for number, (tier, (colour, marker, label)) in enumerate(_STYLES.items()):
+        asked = [point for point in points if tier in point.by_tier]
+        if not asked:
+            continue
+        own = tier is instrument.tier
+        shares = [point.by_tier[tier] for point in asked]
+        below = [share.value - share.interval[0] for share in shares]
+        above = [share.interval[1] - share.value for share in shares]
+        # Side by side where they would hide each other.
+        sizes = [point.size * (1 if own else 1.05 ** (number - 1)) for point in asked]
+        axes.errorbar(
+            sizes,
+            [share.value for share in shares],
+            yerr=[below, above] if own else None,
+            color=colour,
+            marker=marker,
+            ms=5 if own else 4,
+            lw=1.8 if own else 1.0,
+            alpha=1.0 if own else 0.55,
+            capsize=3,
+            label=label,
+            zorder=3 if own else 2,
+        )
+    axes.set_xscale("log")
+    axes.set_xlim(min(point.size for point in points) / 1.5, 1.5 * max(max(p.size for p in points), promised))
+    axes.set_ylim(-0.04, 1.04)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+    axes.grid(visible=True, which="major", color="0.88", lw=0.6)
+    axes.set_title(_TITLES[instrument], fontsize=10)
+    axes.set_xlabel(f"size of the fault, {UNITS[instrument]}\n(promised: {promised:.2g})")
+
+
+def _legend(figure: Any, rows: Sequence[Any]) -> None:
+    """One legend below all panels, each mark once."""
+    marks = {label: handle for axes in rows for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=len(marks), frameon=False)
+
+
+def _footing(points: Sequence[Point], alarms: Share) -> str:
+    bits = next((point for point in points if point.instrument is Instrument.BITS), None)
+    parts = [f"false alarms {share_text(alarms)} ({interval_text(alarms)})"] if alarms.of else []
+    if bits is not None:
+        parts.append(f"single changed bits found {share_text(bits.found)} ({interval_text(bits.found)})")
+    return " · ".join((*parts, "bars: 95 % intervals (Wilson)"))
+
+
+def _saved(figure: Any, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, **options)
+    return buffer.getvalue()
