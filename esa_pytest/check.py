@@ -1,18 +1,16 @@
-"""One baseline's check from end to end: measure, judge, report. What the `esa_baseline` fixture hands out."""
+"""One baseline's check from end to end: measure, judge, accept. What the `esa_baseline` fixture hands out."""
 
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import NoReturn
 
 import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from esa_pytest.accepting import entry_of, keep_record
+from esa_pytest.accepting import entry_of
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.consistency import refuse_broken_promise
 from esa_pytest.context import CheckContext
@@ -20,7 +18,7 @@ from esa_pytest.drift.acceptance import why_refused
 from esa_pytest.drift.elsewhere import judge_elsewhere
 from esa_pytest.drift.judge import judge, needs_reference, non_finite_verdict
 from esa_pytest.drift.rules import Rules
-from esa_pytest.errors import EsaError, EsaWarning, GoldenError, GoldenMissingError, UnavailableError
+from esa_pytest.errors import EsaError, EsaWarning, GoldenError, UnavailableError
 from esa_pytest.evaluation.loading import dtype_of
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.ledger import LedgerEntry
@@ -30,13 +28,10 @@ from esa_pytest.golden.provenance import provenance
 from esa_pytest.measurement import Measurement, measure
 from esa_pytest.perturbation.guard import Guarded, guarded_by
 from esa_pytest.probing import completed, probed
-from esa_pytest.publishing import run_lines, write_documents
 from esa_pytest.records import Outcome, Record, Verdict
-from esa_pytest.report import lines
+from esa_pytest.reporting import CheckReport
 from esa_pytest.shelf import Shelved
 from esa_pytest.snapshot import golden_extension
-
-RECORDED = "recorded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +49,7 @@ class GuardedBaseline:
     def __init__(self, baseline: Baseline, context: CheckContext) -> None:
         self.baseline = baseline
         self._context = context
+        self._report = CheckReport(baseline=baseline, context=context)
         # pytest-benchmark's fixture times one call a test.
         self._benchmark = context.benchmark
 
@@ -165,7 +161,7 @@ class GuardedBaseline:
             measured = measurement.record
         if golden is None:
             # There is nothing to judge by; what was measured can be accepted all the same.
-            keep_record(self._output, measured)
+            self._report.keep(measured)
         if refusal is not None:
             raise refusal
         if verdict is None:
@@ -174,7 +170,7 @@ class GuardedBaseline:
             self._assert_snapshot(measured, location, rewriting=self._context.update, verdict=verdict)
         if verdict.outcome is Outcome.IDENTICAL:
             refuse_broken_promise(measured, measurement.consistency, golden)
-        self._report(verdict, measurement, golden, location)
+        self._report.judged(verdict, measurement, golden, location)
         # Without a golden there is a verdict only on what is not finite, and that has failed by now.
         assert golden is not None  # noqa: S101
         return _Checked(verdict=verdict, measurement=measurement, golden=golden)
@@ -183,14 +179,14 @@ class GuardedBaseline:
         """Without a golden for this device: what one of another device says of the meaning."""
         golden = next((found for found in map(_trusted, location.elsewhere()) if found and found.probe), None)
         if golden is None:
-            raise self._missing(location)
+            raise self._report.missing(location)
         measurement = self._probed(measurement)
         verdict = judge_elsewhere(golden, measurement.record, self._context.settings.rules)
         if verdict is None:
-            raise self._missing(location)
+            raise self._report.missing(location)
         if verdict.reference is not None and not verdict.reference.within and verdict.outcome.passed:
             warnings.warn(f"{self.id}: {verdict.reason}", EsaWarning, stacklevel=2)
-        self._report(verdict, measurement, golden, location)
+        self._report.judged(verdict, measurement, golden, location)
         return _Checked(verdict=verdict, measurement=measurement, golden=golden)
 
     def _is_recording(self, verdict: Verdict | None, golden: Record | None, refusal: GoldenError | None) -> bool:
@@ -211,7 +207,7 @@ class GuardedBaseline:
         settings = self._context.settings
         refused = why_refused(golden, measurement.record, limit=settings.accept_limit)
         if refused is not None and verdict is not None and not settings.force:
-            self._fail(verdict, measurement, golden, location, refused=refused)
+            self._report.failed(verdict, measurement, golden, location, refused=refused)
         # A ledger that cannot be read is told before minutes are spent on measuring noise.
         read_ledger(settings.golden_dir)
         measured = completed(measurement, self.baseline, self._shelved().model)
@@ -225,8 +221,7 @@ class GuardedBaseline:
         )
         if not self._assert_snapshot(measured, location, rewriting=True, entry=entry):
             raise GoldenError(f"The golden {location.json} could not be written; what was there is unchanged.")
-        text = lines.recorded_lines(measured, path=self._shown(location), strata=measurement.strata)
-        self._publish(RECORDED, None, replace(measurement, record=measured), None, location, text)
+        self._report.recorded(replace(measurement, record=measured), location)
         return measured
 
     def _assert_snapshot(
@@ -241,83 +236,6 @@ class GuardedBaseline:
         """Let syrupy compare, count and, under its update flags, write."""
         extension = golden_extension(location, rewriting=rewriting, verdict=verdict, entry=entry)
         return bool(self._context.snapshot.use_extension(extension) == measured)
-
-    def _report(
-        self, verdict: Verdict, measurement: Measurement, golden: Record | None, location: GoldenLocation
-    ) -> None:
-        measured = measurement.record
-        if verdict.outcome is Outcome.REFERENCE_ONLY:
-            text = lines.reference_only_lines(verdict, measured, measurement.strata, command=self._context.command)
-            self._publish(verdict.outcome, verdict, measurement, golden, location, text)
-            return
-        if verdict.outcome.passed and golden is not None:
-            text = lines.passed_lines(verdict, measured, golden, measurement.strata)
-            self._publish(verdict.outcome, verdict, measurement, golden, location, text)
-            return
-        self._fail(verdict, measurement, golden, location)
-
-    def _fail(
-        self,
-        verdict: Verdict,
-        measurement: Measurement,
-        golden: Record | None,
-        location: GoldenLocation,
-        *,
-        refused: str | None = None,
-    ) -> NoReturn:
-        failure = lines.failed_lines(
-            verdict,
-            measurement.record,
-            golden,
-            path=self._shown(location),
-            command=self._context.command,
-            notes=measurement.notes,
-            refused=refused,
-        )
-        self._publish(verdict.outcome, verdict, measurement, golden, location, [lines.failed_line(verdict)])
-        pytest.fail("\n".join(failure), pytrace=False)
-
-    def _publish(
-        self,
-        outcome: str,
-        verdict: Verdict | None,
-        measurement: Measurement,
-        golden: Record | None,
-        location: GoldenLocation,
-        text: list[str],
-    ) -> None:
-        """Write the run's documents and attach its results to the test's report."""
-        measured = measurement.record
-        keep_record(self._output, measured)
-        write_documents(
-            self._output,
-            measurement,
-            verdict,
-            outcome=outcome,
-            reported=self.baseline.reported,
-            golden_file=self._shown(location),
-        )
-        properties = lines.properties(outcome, verdict, measured)
-        text = [*text, *run_lines(measurement, self.baseline.reported)]
-        properties["esa_report"] = "\n".join([lines.environment_line(measured, golden), *text])
-        for name, value in properties.items():
-            self._context.add_property(name, value)
-
-    @property
-    def _output(self) -> Path:
-        return self._context.settings.output_dir / self.baseline.folder
-
-    def _shown(self, location: GoldenLocation) -> str:
-        root = self._context.settings.root
-        return str(location.json.relative_to(root) if location.json.is_relative_to(root) else location.json)
-
-    def _missing(self, location: GoldenLocation) -> GoldenMissingError:
-        others = location.other_devices()
-        elsewhere = f" (there is one for {', '.join(others)}, which says nothing of this device)" if others else ""
-        return GoldenMissingError(
-            f"There is no golden {self._shown(location)}{elsewhere}; "
-            f"record one with: {self._context.command} --snapshot-update{lines.REASON}"
-        )
 
     @contextmanager
     def _told_to_pytest(self) -> Iterator[None]:

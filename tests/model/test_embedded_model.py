@@ -37,9 +37,13 @@ def model(checkpoint: Checkpoint) -> LoadedModel:
     return load_model(NAME, checkpoint, device=CPU)
 
 
-def _baseline(catalog: Catalog, *, corpus: str, num_tokens: int) -> Baseline:
+def _baseline(catalog: Catalog, *, corpus: str, context_length: int, num_tokens: int) -> Baseline:
     (smoke,) = expand_matrix({"smoke": [NAME]}, catalog)
-    changes: dict[str, Any] = {"corpora": (corpus,), "scored_tokens": {"cpu": num_tokens}}
+    changes: dict[str, Any] = {
+        "corpora": (corpus,),
+        "context_lengths": (context_length,),
+        "scored_tokens": {"cpu": num_tokens},
+    }
     return smoke.model_copy(
         update={"type": smoke.type.model_copy(update=changes), "corpora": {corpus: catalog.corpora[corpus]}}
     )
@@ -84,13 +88,13 @@ def test_the_tokenizer_gives_every_text_back_and_adds_nothing(model: LoadedModel
 
 def test_the_embedded_corpus_reads_as_running_text_in_every_stratum(model: LoadedModel, catalog: Catalog) -> None:
     # Warnings are errors here: that the corpus is running text is a part of what is tested.
-    prepared = prepare_tiny(model, _baseline(catalog, corpus="embedded", num_tokens=6 * 1024))
+    prepared = prepare_tiny(model, _baseline(catalog, corpus="embedded", context_length=256, num_tokens=6 * 256))
     done = evaluate(model, prepared, seed=1337, description="embedded")
     metrics = compute_metrics(done.scores)
     by_stratum = stratum_metrics(done.scores, prepared.strata)
     assert done.non_finite is None
     assert done.head_split
-    assert metrics.num_scored_tokens == 6 * 1024
+    assert metrics.num_scored_tokens == 6 * 256
     assert 2.5 < metrics.mean_nll < 4.5
     assert set(by_stratum) == {"narrative", "code", "dialogue", "numbers", "technical", "languages"}
     losses = {name: part.mean_nll for name, part in by_stratum.items()}
@@ -101,14 +105,14 @@ def test_the_embedded_corpus_reads_as_running_text_in_every_stratum(model: Loade
 def test_a_text_that_was_seen_before_is_predicted_almost_entirely(model: LoadedModel, catalog: Catalog) -> None:
     """Positions, masks and RoPE must work over a thousand tokens for that.
 
-    Each window starts anew, so that its first tokens, as many as the paragraph has, can only be guessed.
+    The first tokens of the window, as many as the paragraph has, can only be guessed.
     """
     with pytest.warns(EsaWarning, match=r"degenerate: 9\d\.\d%"):
-        prepared = prepare_tiny(model, _baseline(catalog, corpus="repeat", num_tokens=2048))
+        prepared = prepare_tiny(model, _baseline(catalog, corpus="repeat", context_length=1024, num_tokens=1024))
     scores = evaluate(model, prepared, seed=1337, description="repeat").scores
     paragraph = len(model.tokenizer(_text_of(catalog.corpora["repeat"]) + "\n\n")["input_ids"])
     right, seen = scores.argmax == scores.target, scores.position >= paragraph
-    assert (len(right), int(seen.sum())) == (2048, 2 * (1024 - paragraph))
+    assert (len(right), int(seen.sum())) == (1024, 1024 - paragraph)
     assert right[seen].mean() > 0.97
     assert scores.nll[seen].mean() < 0.2
     # Days of the week can be guessed, and the rest of it cannot.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,20 @@ scored_tokens = {{ cpu = 256, cuda = 256 }}
 
 [tool.esa.matrix]
 smoke = ["tiny"]
+"""
+# As the fixture `bits_taken_for_stable` does, for runs in processes of their own.
+TAKEN_FOR_STABLE = """
+import pytest
+
+@pytest.fixture(autouse=True, scope="session")
+def bits_taken_for_stable():
+    from esa_pytest import probing
+    from esa_pytest.records import BitStability
+    with pytest.MonkeyPatch.context() as patch:
+        stable = BitStability(fresh_processes=3, distinct_bit_patterns=1)
+        patch.setattr(probing, "measure_bit_stability", lambda *_, **__: stable)
+        patch.setattr(probing, "other_processors", lambda *_, **__: ({}, ()))
+        yield
 """
 TEST = """
 def test_baseline(esa_baseline):
@@ -70,6 +85,10 @@ class Project:
 
     def write_test(self, source: str) -> None:
         self.pytester.path.joinpath("test_it.py").write_text(source, encoding="utf-8")
+
+    def take_bits_for_stable(self) -> None:
+        """Let runs in processes of their own record without fresh processes."""
+        self.pytester.makeconftest(TAKEN_FOR_STABLE)
 
     def write_text(self, text: str) -> None:
         self.pytester.path.joinpath("mine.txt").write_text(text, encoding="utf-8")
@@ -119,8 +138,19 @@ def bits_taken_for_stable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("esa_pytest.probing.other_processors", lambda *_, **__: ({}, ()))
 
 
+@pytest.fixture(scope="session")
+def kept_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what the first recording of the untouched project wrote."""
+    return tmp_path_factory.mktemp("recorded") / "kept"
+
+
 @pytest.fixture
-def recorded(project: Project, bits_taken_for_stable: None) -> Project:
-    """A project whose golden is recorded."""
+def recorded(project: Project, bits_taken_for_stable: None, kept_recording: Path) -> Project:
+    """A project whose golden is recorded: once a session, since the same project gives the same golden."""
+    if kept_recording.exists():
+        shutil.copytree(kept_recording, project.pytester.path, dirs_exist_ok=True)
+        return project
     project.record()
+    for name in ("baselines_golden", "outputs"):
+        shutil.copytree(project.pytester.path / name, kept_recording / name)
     return project

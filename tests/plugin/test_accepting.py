@@ -139,6 +139,7 @@ class TestRecording:
         assert contents(goldens_of(recorded)) == before
 
     def test_two_workers_lose_no_line(self, project: Project) -> None:
+        project.take_bits_for_stable()
         project.add(
             "[tool.esa.models.tiny]", f'[tool.esa.models.other]\npath = "{project.checkpoint}"\n[tool.esa.models.tiny]'
         )

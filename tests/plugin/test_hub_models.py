@@ -65,13 +65,16 @@ def test_all_four_are_recorded_and_judged_by_their_own_ids(hub_project: Project)
 
 
 def test_one_that_is_missing_in_the_cache_is_skipped_beside_the_others(hub_project: Project, hub_cache: Path) -> None:
+    hub_project.add(
+        '"pythia-1.4b", "llama-3.1-8b", "phi-3-mini-4k-instruct", "mistral-7b-v0.3"', '"pythia-1.4b", "llama-3.1-8b"'
+    )
     assert hub_project.run("--snapshot-update").ret == pytest.ExitCode.OK
     shutil.rmtree(hub_cache / "models--meta-llama--Llama-3.1-8B")
     result = hub_project.run("-rs")
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(
         [
-            "esa: judged 3 of 4",
+            "esa: judged 1 of 2",
             (
                 "SKIPPED [[]1] *: The model meta-llama/Llama-3.1-8B at d04e592bb4f6 is not in the hub's cache, and "
                 "HF_HUB_OFFLINE forbids to ask the hub; connect to the hub, or bring the cache from a machine that can "

@@ -1,30 +1,31 @@
 """The contract of a golden: missing fails, again fails, recorded passes, drifted fails, accepted passes."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from esa_pytest.evaluation.variants import smaller_processors
 from tests.plugin.conftest import Project
 
-MODES = [(), ("-n0",), ("-n2", "--dist", "loadgroup")]
+MODES: dict[str, tuple[str, ...]] = {"no-xdist": (), "n0": ("-n0",), "n2": ("-n2", "--dist", "loadgroup")}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("mode", MODES, ids=["no-xdist", "n0", "n2"])
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 def test_the_life_of_a_golden(project: Project, mode: tuple[str, ...]) -> None:
+    project.take_bits_for_stable()
     goldens = project.golden.parents[1]
-    for _ in range(2):
-        missing = project.run_apart(*mode)
-        assert missing.ret == pytest.ExitCode.TESTS_FAILED
-        missing.stdout.fnmatch_lines(
-            ["*There is no golden baselines_golden/tiny__smoke/cpu-bfloat16.json; record one *"]
-        )
-        assert not goldens.exists()
+    missing = project.run_apart(*mode)
+    assert missing.ret == pytest.ExitCode.TESTS_FAILED
+    missing.stdout.fnmatch_lines(["*There is no golden baselines_golden/tiny__smoke/cpu-bfloat16.json; record one *"])
+    # Nothing is written, so that the next run fails as well.
+    assert not goldens.exists()
 
     recorded = project.run_apart(*mode, "--snapshot-update")
     assert recorded.ret == pytest.ExitCode.OK
@@ -38,11 +39,10 @@ def test_the_life_of_a_golden(project: Project, mode: tuple[str, ...]) -> None:
     assert contents(goldens) == first
 
     project.write_text("Another text, as long. " * 60)
-    for _ in range(2):
-        drifted = project.run_apart(*mode)
-        assert drifted.ret == pytest.ExitCode.TESTS_FAILED
-        drifted.stdout.fnmatch_lines(["*is inputs-changed, decided by tier 0 (identity)*", "esa: judged 1 of 1"])
-        assert contents(goldens) == first
+    drifted = project.run_apart(*mode)
+    assert drifted.ret == pytest.ExitCode.TESTS_FAILED
+    drifted.stdout.fnmatch_lines(["*is inputs-changed, decided by tier 0 (identity)*", "esa: judged 1 of 1"])
+    assert contents(goldens) == first
 
     accepted = project.run_apart(*mode, "--snapshot-update", "--esa-reason", "another text")
     assert accepted.ret == pytest.ExitCode.OK
@@ -50,13 +50,32 @@ def test_the_life_of_a_golden(project: Project, mode: tuple[str, ...]) -> None:
     assert project.run_apart(*mode).ret == pytest.ExitCode.OK
 
 
+def test_a_recording_asks_fresh_processes_and_other_processors(project: Project) -> None:
+    recorded = project.run("--snapshot-update")
+    assert recorded.ret == pytest.ExitCode.OK
+    recorded.stdout.fnmatch_lines(["*bit-equal in this and 3 fresh processes", "esa: judged 0 of 1, recorded 1"])
+    golden = json.loads(project.golden.read_text(encoding="utf-8"))
+    tried = {variant["name"] for variant in golden["noise"]["variants"]}
+    assert tried >= {f"instruction set {name}" for name in smaller_processors()}
+    for _ in range(2):
+        project.run().stdout.fnmatch_lines(["  identical      256 of 256 token NLLs bit-equal*", "esa: judged 1 of 1"])
+
+
+def test_missing_and_drifted_goldens_fail_again(project: Project, bits_taken_for_stable: None) -> None:
+    for _ in range(2):
+        assert project.run().ret == pytest.ExitCode.TESTS_FAILED
+    project.record()
+    project.write_text("Another text, as long. " * 60)
+    for _ in range(2):
+        assert project.run().ret == pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.mark.usefixtures("bits_taken_for_stable")
 class TestUpdates:
-    def test_an_update_of_an_identical_run_writes_nothing(self, project: Project) -> None:
-        project.record()
-        before = project.golden.stat().st_mtime_ns
-        project.record()
-        assert project.golden.stat().st_mtime_ns == before
+    def test_an_update_of_an_identical_run_writes_nothing(self, recorded: Project) -> None:
+        before = recorded.golden.stat().st_mtime_ns
+        recorded.record()
+        assert recorded.golden.stat().st_mtime_ns == before
 
     def test_new_only_writes_a_missing_golden_and_never_an_existing_one(self, project: Project) -> None:
         assert project.run("--snapshot-update-new-only").ret == pytest.ExitCode.OK
@@ -65,20 +84,18 @@ class TestUpdates:
         assert project.run("--snapshot-update-new-only").ret == pytest.ExitCode.TESTS_FAILED
         assert project.golden.read_bytes() == before
 
-    def test_a_damaged_golden_is_replaced_by_an_update(self, project: Project) -> None:
-        project.record()
-        project.golden.write_text("{", encoding="utf-8")
-        assert project.run().ret == pytest.ExitCode.TESTS_FAILED
-        project.record()
-        assert project.run().ret == pytest.ExitCode.OK
+    def test_a_damaged_golden_is_replaced_by_an_update(self, recorded: Project) -> None:
+        recorded.golden.write_text("{", encoding="utf-8")
+        assert recorded.run().ret == pytest.ExitCode.TESTS_FAILED
+        recorded.record()
+        assert recorded.run().ret == pytest.ExitCode.OK
 
-    def test_an_update_leaves_other_devices_and_unselected_baselines_untouched(self, project: Project) -> None:
-        project.record()
-        other_device = project.golden.with_name("cuda-sm90-bfloat16.json")
-        other_device.write_bytes(project.golden.read_bytes())
-        other_device.with_suffix(".npz").write_bytes(project.golden.with_suffix(".npz").read_bytes())
+    def test_an_update_leaves_other_devices_and_unselected_baselines_untouched(self, recorded: Project) -> None:
+        other_device = recorded.golden.with_name("cuda-sm90-bfloat16.json")
+        other_device.write_bytes(recorded.golden.read_bytes())
+        other_device.with_suffix(".npz").write_bytes(recorded.golden.with_suffix(".npz").read_bytes())
         for name in ("tiny__standard", "gone__smoke"):
-            shutil.copytree(project.golden.parent, project.golden.parents[1] / name)
+            shutil.copytree(recorded.golden.parent, recorded.golden.parents[1] / name)
         standard = "\n".join(
             [
                 "[tool.esa.types.standard]",
@@ -87,35 +104,35 @@ class TestUpdates:
                 "scored_tokens = { cpu = 64, cuda = 64 }",
             ]
         )
-        project.configure(more=standard)
-        project.add('smoke = ["tiny"]', 'smoke = ["tiny"]\nstandard = ["tiny"]')
-        project.write_text("Another text, as long. " * 60)
-        before = contents(project.golden.parents[1])
+        recorded.configure(more=standard)
+        recorded.add('smoke = ["tiny"]', 'smoke = ["tiny"]\nstandard = ["tiny"]')
+        recorded.write_text("Another text, as long. " * 60)
+        before = contents(recorded.golden.parents[1])
 
-        result = project.run("-m", "smoke", "--snapshot-update")
+        result = recorded.run("-m", "smoke", "--snapshot-update")
 
         assert result.ret == pytest.ExitCode.OK
-        after = contents(project.golden.parents[1])
+        after = contents(recorded.golden.parents[1])
         changed = {name for name in before | after if before.get(name) != after.get(name)}
         assert changed == {"ledger.jsonl", "tiny__smoke/cpu-bfloat16.json", "tiny__smoke/cpu-bfloat16.npz"}
         result.stdout.fnmatch_lines(["esa: no entry of the matrix wants *gone__smoke; remove it by hand *"])
         result.stdout.no_fnmatch_line("*unused*")
 
     def test_equal_bits_in_another_environment_pass_and_can_be_accepted(
-        self, project: Project, monkeypatch: pytest.MonkeyPatch
+        self, recorded: Project, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        project.record()
         monkeypatch.setenv("MKL_CBWR_NOTE", "another environment")
-        passed = project.run()
+        passed = recorded.run()
         assert passed.ret == pytest.ExitCode.OK
         passed.stdout.fnmatch_lines(
             ["  identical *", "  environment    1 difference:", "    env.MKL_CBWR_NOTE  (none) -> another environment"]
         )
-        project.record()
-        project.run().stdout.fnmatch_lines(["esa: cpu *same environment"])
+        recorded.record()
+        recorded.run().stdout.fnmatch_lines(["esa: cpu *same environment"])
 
 
-def test_a_perturbed_model_is_never_recorded(project: Project) -> None:
+def test_a_perturbed_model_is_never_recorded(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esa_pytest.golden.bit_stability.FRESH_PROCESSES", 1)
     project.write_test(
         "def test_baseline(esa_baseline, esa_model):\n"
         "    esa_model.model.layers[0].mlp.down_proj.weight.data[0] = 1.0\n"
@@ -123,7 +140,7 @@ def test_a_perturbed_model_is_never_recorded(project: Project) -> None:
     )
     result = project.run("--snapshot-update")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*3 fresh processes agree on its bits and this process computes others*"])
+    result.stdout.fnmatch_lines(["*1 fresh processes agree on its bits and this process computes others*"])
     assert not project.golden.exists()
 
 

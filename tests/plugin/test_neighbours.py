@@ -122,7 +122,11 @@ def test_an_installed_and_unused_plugin_loads_no_torch(pytester: pytest.Pytester
         result.stdout.no_fnmatch_line("*esa:*")
 
 
-def test_the_packaged_suite_runs_in_an_empty_folder(pytester: pytest.Pytester) -> None:
+def test_the_packaged_suite_runs_in_a_folder_without_tests(pytester: pytest.Pytester) -> None:
+    # A thousand tokens of the embedded model take long, and say no more of the suite.
+    pytester.makepyprojecttoml(
+        "[tool.esa.types.smoke]\ncontext_lengths = [64]\nscored_tokens = { cpu = 64, cuda = 64 }\n"
+    )
     missing = pytester.runpytest_subprocess("-p", "no:timeout", "--pyargs", "esa_pytest.suite", "-m", "smoke")
     assert missing.ret == pytest.ExitCode.TESTS_FAILED
     missing.stdout.fnmatch_lines(

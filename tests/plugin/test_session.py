@@ -1,6 +1,6 @@
 """The session names outcomes in plain strings, since it loads no numpy; they are the outcomes."""
 
-from esa_pytest import check, session
+from esa_pytest import reporting, session
 from esa_pytest.records import Outcome
 
 
@@ -9,4 +9,4 @@ def test_every_outcome_counts_as_judged() -> None:
 
 
 def test_what_the_check_calls_recorded_the_session_counts_as_recorded() -> None:
-    assert check.RECORDED == session.RECORDED
+    assert reporting.RECORDED == session.RECORDED

@@ -17,7 +17,7 @@ def location(root: Path) -> GoldenLocation:
     return GoldenLocation(root=root, folder="tiny__smoke", device="cpu", dtype="float32")
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(records())
 def test_unpacked_record_is_the_packed_one(record: Record) -> None:
     assert content_of(unpack(pack(record, npz_name=NPZ_NAME), name=NAME)) == content_of(record)

@@ -1,0 +1,114 @@
+"""What is told of one check, whatever its end: to the terminal, in documents, and to pytest."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from esa_pytest.accepting import keep_record
+from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.context import CheckContext
+from esa_pytest.errors import GoldenMissingError
+from esa_pytest.golden.location import GoldenLocation
+from esa_pytest.measurement import Measurement
+from esa_pytest.publishing import run_lines, write_documents
+from esa_pytest.records import Outcome, Record, Verdict
+from esa_pytest.report import lines
+
+RECORDED = "recorded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """Tells of a baseline's check."""
+
+    baseline: Baseline
+    context: CheckContext
+
+    def recorded(self, measurement: Measurement, location: GoldenLocation) -> None:
+        """The run's record, complete with its noise, is the golden now."""
+        text = lines.recorded_lines(measurement.record, path=self._shown(location), strata=measurement.strata)
+        self._publish(RECORDED, None, measurement, None, location, text)
+
+    def judged(
+        self, verdict: Verdict, measurement: Measurement, golden: Record | None, location: GoldenLocation
+    ) -> None:
+        """A verdict, which fails the test where it does not pass."""
+        measured = measurement.record
+        if verdict.outcome is Outcome.REFERENCE_ONLY:
+            text = lines.reference_only_lines(verdict, measured, measurement.strata, command=self.context.command)
+        elif verdict.outcome.passed and golden is not None:
+            text = lines.passed_lines(verdict, measured, golden, measurement.strata)
+        else:
+            self.failed(verdict, measurement, golden, location)
+        self._publish(verdict.outcome, verdict, measurement, golden, location, text)
+
+    def failed(
+        self,
+        verdict: Verdict,
+        measurement: Measurement,
+        golden: Record | None,
+        location: GoldenLocation,
+        *,
+        refused: str | None = None,
+    ) -> NoReturn:
+        """Fail the test by a verdict; `refused` says why the run is not accepted either."""
+        failure = lines.failed_lines(
+            verdict,
+            measurement.record,
+            golden,
+            path=self._shown(location),
+            command=self.context.command,
+            notes=measurement.notes,
+            refused=refused,
+        )
+        self._publish(verdict.outcome, verdict, measurement, golden, location, [lines.failed_line(verdict)])
+        pytest.fail("\n".join(failure), pytrace=False)
+
+    def missing(self, location: GoldenLocation) -> GoldenMissingError:
+        """The error that says that there is no golden, and how to record one."""
+        others = location.other_devices()
+        elsewhere = f" (there is one for {', '.join(others)}, which says nothing of this device)" if others else ""
+        return GoldenMissingError(
+            f"There is no golden {self._shown(location)}{elsewhere}; "
+            f"record one with: {self.context.command} --snapshot-update{lines.REASON}"
+        )
+
+    def keep(self, measured: Record) -> None:
+        """Keep what was measured beside the documents, so that it can be accepted."""
+        keep_record(self._output, measured)
+
+    def _publish(
+        self,
+        outcome: str,
+        verdict: Verdict | None,
+        measurement: Measurement,
+        golden: Record | None,
+        location: GoldenLocation,
+        text: list[str],
+    ) -> None:
+        """Write the run's documents and attach its results to the test's report."""
+        measured = measurement.record
+        self.keep(measured)
+        write_documents(
+            self._output,
+            measurement,
+            verdict,
+            outcome=outcome,
+            reported=self.baseline.reported,
+            golden_file=self._shown(location),
+        )
+        properties = lines.properties(outcome, verdict, measured)
+        text = [*text, *run_lines(measurement, self.baseline.reported)]
+        properties["esa_report"] = "\n".join([lines.environment_line(measured, golden), *text])
+        for name, value in properties.items():
+            self.context.add_property(name, value)
+
+    @property
+    def _output(self) -> Path:
+        return self.context.settings.output_dir / self.baseline.folder
+
+    def _shown(self, location: GoldenLocation) -> str:
+        root = self.context.settings.root
+        return str(location.json.relative_to(root) if location.json.is_relative_to(root) else location.json)
