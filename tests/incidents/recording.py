@@ -1,0 +1,100 @@
+"""A golden of a release that this project may not support: its scores, its reference, and the noise of both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from esa_pytest.evaluation.fresh import bits_of
+from esa_pytest.evaluation.noise import LEAST_PATTERNS, variant_of
+from esa_pytest.evaluation.noise_sample import NoiseSample
+from esa_pytest.evaluation.probe_noise import NUM_JITTERS, largest_differences
+from esa_pytest.evaluation.variants import smaller_processors
+from esa_pytest.records import Noise, Record
+from tests.incidents.arrays import probe_of, record_of, scores_of, top_of
+from tests.incidents.jobs import Job, Refused, Scored, run, scored
+from tests.incidents.subjects import Subject, subject_of
+
+_ATTENTIONS = ("eager", "sdpa")
+_JITTERS = ("last bit of inv_freq", "last bit of layer outputs")
+Named = Sequence[tuple[str, Scored | Refused]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A model of `subjects.FAMILIES` under a release, loaded and scored in a certain way."""
+
+    release: str
+    model: str
+    job: Job = Job()
+
+    @property
+    def subject(self) -> Subject:
+        """The model."""
+        return subject_of(self.model)
+
+
+@cache
+def measured(setting: Setting) -> Record:
+    """The record of one run in a fresh process."""
+    return record_of(setting.subject, scored(setting.release, setting.subject, setting.job))
+
+
+@cache
+def recorded(setting: Setting, *, held_out: str | None = None) -> Record:
+    """The record as a golden: with its noise, measured under that very release by what must not matter.
+
+    As `evaluation.noise` and `evaluation.probe_noise` do it: the other attention implementation; smaller instruction
+    sets, each in a process of its own; flipped last bits of weights; last bits of RoPE frequencies and layer outputs.
+
+    Args:
+        setting: the release whose numbers are accepted.
+        held_out: a variant that is left out, since it is what is to be judged.
+    """
+    release, subject, job = setting.release, setting.subject, setting.job
+    variants = [(name, changed) for name, changed in _variants(job) if name != held_out]
+    first, *others = run(release, [(subject, job), *((subject, changed) for _, changed in variants)])
+    assert isinstance(first, Scored), f"transformers {release} refuses {subject.name}: {first.reason}"
+    found: list[tuple[str, Scored | Refused]] = [
+        (name, one) for (name, _), one in zip(variants, others, strict=True)
+    ]
+    for name, variables in smaller_processors().items():
+        found += [(f"instruction set {name}", one) for one in run(release, [(subject, job)], variables=variables)]
+    record = record_of(subject, first)
+    assert record.probe is not None
+    probes = [(name, probe_of(one)) for name, one in found if isinstance(one, Scored) and one.job.probed]
+    return replace(
+        record, noise=_noise(subject, first, found), probe_noise=largest_differences(record.probe, probes)
+    )
+
+
+def _variants(job: Job) -> list[tuple[str, Job]]:
+    """What is changed within one process of the release; what it refuses is no variant."""
+    rounded, reference = replace(job, probed=False), replace(job, scored=False)
+    flips = [(f"last bits, seed {seed}", f"last bits:{seed}") for seed in range(LEAST_PATTERNS)]
+    jitters = [(name, f"{name}:{seed}") for name in _JITTERS for seed in range(NUM_JITTERS)]
+    return [
+        *((f"attention {other}", replace(rounded, attention=other)) for other in _ATTENTIONS if other != job.attention),
+        *((name, replace(rounded, changes=(*job.changes, change))) for name, change in flips),
+        ("reference with sdpa", replace(reference, reference_attention="sdpa")),
+        *((name, replace(reference, changes=(*job.changes, change))) for name, change in jitters),
+    ]
+
+
+def _noise(subject: Subject, first: Scored, found: Named) -> Noise:
+    golden = _sample(subject, first)
+    samples = [(name, _sample(subject, one)) for name, one in found if isinstance(one, Scored) and one.job.scored]
+    return Noise(
+        windows=np.unique(golden.scores.window).astype(np.int32),
+        nll=golden.scores.nll,
+        position=golden.scores.position,
+        window=golden.scores.window,
+        variants=tuple(variant_of(name, golden, sample) for name, sample in samples),
+        distinct_bit_patterns=len({bits_of(golden.scores), *(bits_of(sample.scores) for _, sample in samples)}),
+        untried=tuple(f"Under {name}: {one.reason}." for name, one in found if isinstance(one, Refused)),
+    )
+
+
+def _sample(subject: Subject, found: Scored) -> NoiseSample:
+    return NoiseSample(scores=scores_of(subject, found), top=top_of(subject, found), calibration={})
