@@ -5,17 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from esa_pytest.evaluation.fingerprints import fingerprint
 from esa_pytest.evaluation.metrics import compute_metrics
 from esa_pytest.evaluation.reference import PROBE_VERSION, rounded_at_probe
 from esa_pytest.golden.environment import instruction_set
 from esa_pytest.records import METRIC_NAMES, NonFinite, Probe, Record, TokenScores, TopProbabilities
 from tests.incidents.jobs import Scored, sampled_tokens
+from tests.incidents.score import POINT
 from tests.incidents.subjects import Subject
-
-_POINT = "point/"
 
 
 def record_of(subject: Subject, found: Scored) -> Record:
@@ -65,13 +62,12 @@ def top_of(subject: Subject, found: Scored) -> TopProbabilities:
 def probe_of(found: Scored) -> Probe:
     """The float32 reference, with our own fingerprints of what its modules put out."""
     # `point/12/model.layers.3.mlp`: in the order of execution, which an archive need not keep.
-    names = sorted((name for name in found.arrays if name.startswith(_POINT)), key=lambda name: int(name.split("/")[1]))
-    prints = [fingerprint(torch.from_numpy(found.arrays[name])).numpy() for name in names]
+    names = sorted((name for name in found.arrays if name.startswith(POINT)), key=lambda name: int(name.split("/")[1]))
     return Probe(
         version=PROBE_VERSION,
         nll=found.arrays["probe_nll"],
         points=tuple(name.split("/", 2)[2] for name in names),
-        fingerprints=np.stack(prints),
+        fingerprints=np.stack([found.arrays[name] for name in names]),
     )
 
 

@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import torch
+
+from esa_pytest.evaluation.fingerprints import fingerprint
 from esa_pytest.evaluation.prepared import Prepared
+from tests.incidents.answers import SCORER, keep, kept, place_of
 from tests.incidents.releases import environment_for
-from tests.incidents.score import ANSWER
+from tests.incidents.score import ANSWER, POINT
 from tests.incidents.subjects import Subject
 
-SCORER = Path(__file__).parent / "score.py"
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -61,7 +64,7 @@ class Scored:
     Attributes:
         job: what was done.
         loaded: architecture, dtype, attention and versions, as the release reports them.
-        arrays: as `score.py` names them.
+        arrays: as `score.py` names them, with fingerprints of the modules in the place of what they put out.
     """
 
     job: Job
@@ -80,16 +83,42 @@ class Refused:
 def run(
     release: str, wanted: Sequence[tuple[Subject, Job]], *, variables: Mapping[str, str] = NO_VARIABLES
 ) -> list[Scored | Refused]:
-    """Do jobs one after the other in one fresh process.
+    """Do jobs one after the other in one fresh process, those aside whose answers are kept.
 
     Args:
         release: of transformers.
         wanted: what to score, and how.
         variables: laid over this process' own.
     """
+    places = [place_of(release, subject, dataclasses.asdict(job), variables) for subject, job in wanted]
+    todo = [number for number, place in enumerate(places) if not place.is_file()]
+    refused = _refusals(release, [wanted[n] for n in todo], [places[n] for n in todo], variables) if todo else {}
+    found: list[Scored | Refused] = []
+    for (_, job), place in zip(wanted, places, strict=True):
+        answer = kept(place)
+        if answer is None:
+            found.append(Refused(job=job, reason=refused[place]))
+        else:
+            found.append(Scored(job=job, loaded=answer[0], arrays=answer[1]))
+    return found
+
+
+def scored(release: str, subject: Subject, job: Job, *, variables: Mapping[str, str] = NO_VARIABLES) -> Scored:
+    """Do one job that the release is known to do."""
+    (found,) = run(release, [(subject, job)], variables=variables)
+    assert isinstance(found, Scored), f"transformers {release} refuses {subject.name}: {found.reason}"
+    return found
+
+
+def _refusals(
+    release: str,
+    wanted: Sequence[tuple[Subject, Job]],
+    places: Sequence[Path],
+    variables: Mapping[str, str],
+) -> dict[Path, str]:
+    """Do jobs in one process and keep their answers; why there is none, for each that has none."""
     with tempfile.TemporaryDirectory(prefix="esa-incident-jobs-") as name:
-        folder = Path(name)
-        requests = [_request(number, subject, job, folder) for number, (subject, job) in enumerate(wanted)]
+        requests = [_request(number, subject, job, Path(name)) for number, (subject, job) in enumerate(wanted)]
         done = subprocess.run(
             [sys.executable, "-P", "-W", "ignore", str(SCORER)],
             input=json.dumps({"jobs": requests}),
@@ -101,20 +130,24 @@ def run(
         answers = [line.removeprefix(ANSWER) for line in done.stdout.splitlines() if line.startswith(ANSWER)]
         if done.returncode != 0 or not answers:
             last = (done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"])[-1]
-            return [Refused(job=job, reason=last) for _, job in wanted]
-        return [
-            Refused(job=job, reason=answer["refusal"])
-            if "refusal" in answer
-            else Scored(job=job, loaded=answer, arrays=_arrays(Path(request["target"])))
-            for (_, job), request, answer in zip(wanted, requests, json.loads(answers[-1]), strict=True)
-        ]
+            return dict.fromkeys(places, last)
+        refused = {}
+        for place, request, answer in zip(places, requests, json.loads(answers[-1]), strict=True):
+            if "refusal" in answer:
+                refused[place] = answer["refusal"]
+            else:
+                keep(place, answer, _condensed(Path(request["target"])))
+        return refused
 
 
-def scored(release: str, subject: Subject, job: Job, *, variables: Mapping[str, str] = NO_VARIABLES) -> Scored:
-    """Do one job that the release is known to do."""
-    (found,) = run(release, [(subject, job)], variables=variables)
-    assert isinstance(found, Scored), f"transformers {release} refuses {subject.name}: {found.reason}"
-    return found
+def _condensed(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a job, with our fingerprints in the place of what the modules put out."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    return {
+        name: fingerprint(torch.from_numpy(values)).numpy() if name.startswith(POINT) else values
+        for name, values in arrays.items()
+    }
 
 
 def _request(number: int, subject: Subject, job: Job, folder: Path) -> dict[str, Any]:
@@ -145,7 +178,3 @@ def sampled_tokens(prepared: Prepared) -> npt.NDArray[np.int64]:
     windows, targets = rectangle.targets.shape
     return np.flatnonzero(np.tile(np.arange(targets), windows) % prepared.sample_every == 0)
 
-
-def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}

@@ -7,9 +7,9 @@ from functools import cache
 import numpy as np
 
 from esa_pytest.evaluation.fresh import bits_of
-from esa_pytest.evaluation.noise import LEAST_PATTERNS, variant_of
+from esa_pytest.evaluation.noise import NUM_FLIPS, variant_of
 from esa_pytest.evaluation.noise_sample import NoiseSample
-from esa_pytest.evaluation.probe_noise import NUM_JITTERS, largest_differences
+from esa_pytest.evaluation.probe_noise import largest_differences
 from esa_pytest.evaluation.variants import smaller_processors
 from esa_pytest.records import Noise, Record
 from tests.incidents.arrays import probe_of, record_of, scores_of, top_of
@@ -18,27 +18,38 @@ from tests.incidents.subjects import Subject, subject_of
 
 _ATTENTIONS = ("eager", "sdpa")
 _JITTERS = ("last bit of inv_freq", "last bit of layer outputs")
+# Fewer than for a golden of ours, and one smaller processor: each costs a process that imports an old release.
+_NUM_JITTERS = 2
+_NUM_PROCESSORS = 1
 Named = Sequence[tuple[str, Scored | Refused]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A model of `subjects.FAMILIES` under a release, loaded and scored in a certain way."""
+    """A model of `subjects.FAMILIES` under a release, loaded and scored in a certain way.
+
+    Attributes:
+        release: of transformers.
+        model: its name.
+        job: how it is loaded and scored.
+        context_length: of the windows; None for the baseline's own.
+    """
 
     release: str
     model: str
     job: Job = Job()
+    context_length: int | None = None
 
     @property
     def subject(self) -> Subject:
         """The model."""
-        return subject_of(self.model)
+        return subject_of(self.model, context_length=self.context_length)
 
 
 @cache
-def measured(setting: Setting) -> Record:
-    """The record of one run in a fresh process."""
-    return record_of(setting.subject, scored(setting.release, setting.subject, setting.job))
+def measured(setting: Setting, *, variables: tuple[tuple[str, str], ...] = ()) -> Record:
+    """The record of one run in a fresh process, with variables laid over this process' own."""
+    return record_of(setting.subject, scored(setting.release, setting.subject, setting.job, variables=dict(variables)))
 
 
 @cache
@@ -59,7 +70,7 @@ def recorded(setting: Setting, *, held_out: str | None = None) -> Record:
     found: list[tuple[str, Scored | Refused]] = [
         (name, one) for (name, _), one in zip(variants, others, strict=True)
     ]
-    for name, variables in smaller_processors().items():
+    for name, variables in list(smaller_processors().items())[:_NUM_PROCESSORS]:
         found += [(f"instruction set {name}", one) for one in run(release, [(subject, job)], variables=variables)]
     record = record_of(subject, first)
     assert record.probe is not None
@@ -72,8 +83,8 @@ def recorded(setting: Setting, *, held_out: str | None = None) -> Record:
 def _variants(job: Job) -> list[tuple[str, Job]]:
     """What is changed within one process of the release; what it refuses is no variant."""
     rounded, reference = replace(job, probed=False), replace(job, scored=False)
-    flips = [(f"last bits, seed {seed}", f"last bits:{seed}") for seed in range(LEAST_PATTERNS)]
-    jitters = [(name, f"{name}:{seed}") for name in _JITTERS for seed in range(NUM_JITTERS)]
+    flips = [(f"last bits, seed {seed}", f"last bits:{seed}") for seed in range(NUM_FLIPS)]
+    jitters = [(name, f"{name}:{seed}") for name in _JITTERS for seed in range(_NUM_JITTERS)]
     return [
         *((f"attention {other}", replace(rounded, attention=other)) for other in _ATTENTIONS if other != job.attention),
         *((name, replace(rounded, changes=(*job.changes, change))) for name, change in flips),

@@ -29,6 +29,8 @@ from torch import Tensor, nn
 
 ANSWER = "esa-incident "
 TOP_K = 10
+# `point/12/model.layers.3.mlp` is what a module put out, with its place in the order of execution.
+POINT = "point/"
 PACKAGES = ("huggingface_hub", "numpy", "safetensors", "tokenizers", "torch", "transformers")
 FLIPPED_WEIGHTS = 64
 ULP = 2.0**-23
@@ -153,7 +155,7 @@ def probe(network: Any, ids: Tensor, job: dict[str, Any]) -> dict[str, Any]:
             values = output[0] if isinstance(output, tuple) else output
             if isinstance(values, Tensor) and values.dim() == 3:
                 # Padding and all it touches are no part of the text.
-                kept[f"point/{len(kept)}/{name}"] = values[:, -(len(ids) - 1) :].numpy().copy()
+                kept[f"{POINT}{len(kept)}/{name}"] = values[:, -(len(ids) - 1) :].numpy().copy()
 
         return hook
 

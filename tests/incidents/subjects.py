@@ -56,15 +56,16 @@ def workspace() -> Path:
 
 
 @cache
-def subject_of(name: str) -> Subject:
-    """A model of `FAMILIES`, or one whose folder was made here, prepared once."""
-    return subject_in(name, _folder(name))
+def subject_of(name: str, *, context_length: int | None = None) -> Subject:
+    """A model of `FAMILIES`, prepared once; in windows of another length than its baseline's where one is given."""
+    return subject_in(name, _folder(name), context_length=context_length)
 
 
-def subject_in(name: str, folder: Path) -> Subject:
+def subject_in(name: str, folder: Path, *, context_length: int | None = None) -> Subject:
     """The model of a checkpoint folder."""
     bos = "none" if name in (PYTHIA, QWEN2, OPT) else "window"
-    catalog = load_catalog({"models": {name: {"path": str(folder), "bos": bos}}}, folder=folder)
+    types = {} if context_length is None else {"smoke": {"context_lengths": [context_length]}}
+    catalog = load_catalog({"models": {name: {"path": str(folder), "bos": bos}}, "types": types}, folder=folder)
     baseline = baseline_of(name, "smoke", catalog)
     shelved = ModelShelf(device="cpu").get(baseline)
     return Subject(
