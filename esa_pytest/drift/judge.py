@@ -181,6 +181,11 @@ def describe_statistic(statistic: Statistic, num_patterns: int) -> str:
     )
 
 
+def _multiplied(bits: BitDrift) -> str:
+    """What every NLL was multiplied by, as a clause with its comma; nothing where there is no such number."""
+    return "" if bits.factor is None else f", each {bits.factor:.6g} times the golden's"
+
+
 def _how_far(reference: ReferenceDrift) -> str:
     """The drift that is beyond its bound: that of all tokens, or else that of one."""
     if reference.rms <= reference.allowed_rms:
@@ -215,6 +220,7 @@ def _changed_bits(evidence: _Evidence, *, stable: bool) -> str:
         if stable
         else " and the golden's bit-stability was not proven"
     )
-    agrees = ", the float32 reference agrees (rounding changed, meaning did not)"
-    meaning = "" if evidence.reference is None else agrees
+    # Of an NLL that is a multiple of the golden's, the reference knows that the model has no part in it.
+    what = "rounding changed, meaning did not" if bits.factor is None else "the scorer changed, the model did not"
+    meaning = "" if evidence.reference is None else f"{_multiplied(bits)}, the float32 reference agrees ({what})"
     return f"{bits.num_changed} of {bits.num_compared} {bits.unit} NLLs have other bits{why}{meaning}"

@@ -49,10 +49,8 @@ def keep(place: Path, loaded: Mapping[str, str], arrays: Arrays) -> None:
     write_atomically(place, buffer.getvalue())
 
 
-def kept(place: Path) -> tuple[dict[str, str], Arrays] | None:
-    """An answer as it was written, None where there is none."""
-    if not place.is_file():
-        return None
+def kept(place: Path) -> tuple[dict[str, str], Arrays]:
+    """An answer as it was written."""
     with np.load(place, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     return json.loads(str(arrays.pop(_LOADED))), arrays

@@ -113,4 +113,3 @@ def _environment(subject: Subject, found: Scored) -> dict[str, str]:
         "cpu.instruction_set": instruction_set(),
         "cpu.threads": str(job.threads),
     }
-

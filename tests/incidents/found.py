@@ -60,7 +60,9 @@ def named_cause(verdict: Verdict, new: Record) -> str:
     parts = []
     if verdict.reference is not None and verdict.reference.first_moved is not None:
         parts.append(f"first module {verdict.reference.first_moved}")
-    if verdict.bits is not None and verdict.bits.first_position is not None:
+    if verdict.bits is not None and verdict.bits.factor is not None:
+        parts.append(f"each {verdict.bits.factor:.6g} times the golden's")
+    elif verdict.bits is not None and verdict.bits.first_position is not None:
         begins = fingerprint_of(verdict.bits.first_position, new.identity["checkpoint"]["config"])
         parts.append(f"first position {verdict.bits.first_position}{'' if begins is None else f', {begins}'}")
     if verdict.environment:

@@ -23,6 +23,7 @@ from tests.incidents.releases import environment_for
 from tests.incidents.score import ANSWER, POINT
 from tests.incidents.subjects import Subject
 
+_REFUSAL = "refusal"
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -92,15 +93,15 @@ def run(
     """
     places = [place_of(release, subject, dataclasses.asdict(job), variables) for subject, job in wanted]
     todo = [number for number, place in enumerate(places) if not place.is_file()]
-    refused = _refusals(release, [wanted[n] for n in todo], [places[n] for n in todo], variables) if todo else {}
-    found: list[Scored | Refused] = []
-    for (_, job), place in zip(wanted, places, strict=True):
-        answer = kept(place)
-        if answer is None:
-            found.append(Refused(job=job, reason=refused[place]))
-        else:
-            found.append(Scored(job=job, loaded=answer[0], arrays=answer[1]))
-    return found
+    if todo:
+        _do(release, [wanted[number] for number in todo], [places[number] for number in todo], variables)
+    return [_answered(job, *kept(place)) for (_, job), place in zip(wanted, places, strict=True)]
+
+
+def _answered(job: Job, loaded: Mapping[str, str], arrays: Mapping[str, npt.NDArray[Any]]) -> Scored | Refused:
+    if _REFUSAL in loaded:
+        return Refused(job=job, reason=loaded[_REFUSAL])
+    return Scored(job=job, loaded=loaded, arrays=arrays)
 
 
 def scored(release: str, subject: Subject, job: Job, *, variables: Mapping[str, str] = NO_VARIABLES) -> Scored:
@@ -110,13 +111,10 @@ def scored(release: str, subject: Subject, job: Job, *, variables: Mapping[str, 
     return found
 
 
-def _refusals(
-    release: str,
-    wanted: Sequence[tuple[Subject, Job]],
-    places: Sequence[Path],
-    variables: Mapping[str, str],
-) -> dict[Path, str]:
-    """Do jobs in one process and keep their answers; why there is none, for each that has none."""
+def _do(
+    release: str, wanted: Sequence[tuple[Subject, Job]], places: Sequence[Path], variables: Mapping[str, str]
+) -> None:
+    """Do jobs in one process and keep the answers, refusals among them."""
     with tempfile.TemporaryDirectory(prefix="esa-incident-jobs-") as name:
         requests = [_request(number, subject, job, Path(name)) for number, (subject, job) in enumerate(wanted)]
         done = subprocess.run(
@@ -128,16 +126,10 @@ def _refusals(
             env=environment_for(release) | dict(variables),
         )
         answers = [line.removeprefix(ANSWER) for line in done.stdout.splitlines() if line.startswith(ANSWER)]
-        if done.returncode != 0 or not answers:
-            last = (done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"])[-1]
-            return dict.fromkeys(places, last)
-        refused = {}
+        # What ended the whole process says nothing of a single job, and is not kept.
+        assert done.returncode == 0 and answers, f"transformers {release}: {done.stderr.strip()[-500:]}"  # noqa: PT018
         for place, request, answer in zip(places, requests, json.loads(answers[-1]), strict=True):
-            if "refusal" in answer:
-                refused[place] = answer["refusal"]
-            else:
-                keep(place, answer, _condensed(Path(request["target"])))
-        return refused
+            keep(place, answer, {} if _REFUSAL in answer else _condensed(Path(request["target"])))
 
 
 def _condensed(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -177,4 +169,3 @@ def sampled_tokens(prepared: Prepared) -> npt.NDArray[np.int64]:
     (rectangle,) = prepared.rectangles
     windows, targets = rectangle.targets.shape
     return np.flatnonzero(np.tile(np.arange(targets), windows) % prepared.sample_every == 0)
-

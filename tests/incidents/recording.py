@@ -1,6 +1,6 @@
 """A golden of a release that this project may not support: its scores, its reference, and the noise of both."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -9,7 +9,7 @@ import numpy as np
 from esa_pytest.evaluation.fresh import bits_of
 from esa_pytest.evaluation.noise import NUM_FLIPS, variant_of
 from esa_pytest.evaluation.noise_sample import NoiseSample
-from esa_pytest.evaluation.probe_noise import largest_differences
+from esa_pytest.evaluation.probe_noise import NUM_JITTERS, largest_differences
 from esa_pytest.evaluation.variants import smaller_processors
 from esa_pytest.records import Noise, Record
 from tests.incidents.arrays import probe_of, record_of, scores_of, top_of
@@ -18,9 +18,6 @@ from tests.incidents.subjects import Subject, subject_of
 
 _ATTENTIONS = ("eager", "sdpa")
 _JITTERS = ("last bit of inv_freq", "last bit of layer outputs")
-# Fewer than for a golden of ours, and one smaller processor: each costs a process that imports an old release.
-_NUM_JITTERS = 2
-_NUM_PROCESSORS = 1
 Named = Sequence[tuple[str, Scored | Refused]]
 
 
@@ -33,17 +30,19 @@ class Setting:
         model: its name.
         job: how it is loaded and scored.
         context_length: of the windows; None for the baseline's own.
+        one_window: whether only the window is scored that the reference looks at, which takes half the time.
     """
 
     release: str
     model: str
     job: Job = Job()
     context_length: int | None = None
+    one_window: bool = False
 
     @property
     def subject(self) -> Subject:
-        """The model."""
-        return subject_of(self.model, context_length=self.context_length)
+        """The model, and what is scored of its text."""
+        return subject_of(self.model, context_length=self.context_length, one_window=self.one_window)
 
 
 @cache
@@ -53,7 +52,7 @@ def measured(setting: Setting, *, variables: tuple[tuple[str, str], ...] = ()) -
 
 
 @cache
-def recorded(setting: Setting, *, held_out: str | None = None) -> Record:
+def recorded(setting: Setting, *, held_out: str | None = None, processors: bool = True) -> Record:
     """The record as a golden: with its noise, measured under that very release by what must not matter.
 
     As `evaluation.noise` and `evaluation.probe_noise` do it: the other attention implementation; smaller instruction
@@ -62,35 +61,42 @@ def recorded(setting: Setting, *, held_out: str | None = None) -> Record:
     Args:
         setting: the release whose numbers are accepted.
         held_out: a variant that is left out, since it is what is to be judged.
+        processors: whether the smaller instruction sets are among them.
     """
-    release, subject, job = setting.release, setting.subject, setting.job
-    variants = [(name, changed) for name, changed in _variants(job) if name != held_out]
-    first, *others = run(release, [(subject, job), *((subject, changed) for _, changed in variants)])
-    assert isinstance(first, Scored), f"transformers {release} refuses {subject.name}: {first.reason}"
-    found: list[tuple[str, Scored | Refused]] = [
-        (name, one) for (name, _), one in zip(variants, others, strict=True)
+    release, subject = setting.release, setting.subject
+    (_, first), *found = [
+        (name, answer)
+        for variables, named in golden_jobs(setting.job, processors=processors)
+        for (name, _), answer in zip(
+            named, run(release, [(subject, job) for _, job in named], variables=variables), strict=True
+        )
+        if name != held_out
     ]
-    for name, variables in list(smaller_processors().items())[:_NUM_PROCESSORS]:
-        found += [(f"instruction set {name}", one) for one in run(release, [(subject, job)], variables=variables)]
+    assert isinstance(first, Scored), f"transformers {release} refuses {subject.name}: {first.reason}"
     record = record_of(subject, first)
     assert record.probe is not None
     probes = [(name, probe_of(one)) for name, one in found if isinstance(one, Scored) and one.job.probed]
-    return replace(
-        record, noise=_noise(subject, first, found), probe_noise=largest_differences(record.probe, probes)
-    )
+    return replace(record, noise=_noise(subject, first, found), probe_noise=largest_differences(record.probe, probes))
 
 
-def _variants(job: Job) -> list[tuple[str, Job]]:
-    """What is changed within one process of the release; what it refuses is no variant."""
+def golden_jobs(job: Job, *, processors: bool = True) -> list[tuple[Mapping[str, str], list[tuple[str, Job]]]]:
+    """What a golden takes: by the variables of a process its jobs, each with its name; the first is the golden's own.
+
+    What a release refuses is no variant.
+    """
     rounded, reference = replace(job, probed=False), replace(job, scored=False)
     flips = [(f"last bits, seed {seed}", f"last bits:{seed}") for seed in range(NUM_FLIPS)]
-    jitters = [(name, f"{name}:{seed}") for name in _JITTERS for seed in range(_NUM_JITTERS)]
-    return [
+    jitters = [(name, f"{name}:{seed}") for name in _JITTERS for seed in range(NUM_JITTERS)]
+    here = [
+        ("golden", job),
         *((f"attention {other}", replace(rounded, attention=other)) for other in _ATTENTIONS if other != job.attention),
         *((name, replace(rounded, changes=(*job.changes, change))) for name, change in flips),
         ("reference with sdpa", replace(reference, reference_attention="sdpa")),
         *((name, replace(reference, changes=(*job.changes, change))) for name, change in jitters),
     ]
+    smaller = smaller_processors() if processors else {}
+    elsewhere = [(variables, [(f"instruction set {name}", job)]) for name, variables in smaller.items()]
+    return [({}, here), *elsewhere]
 
 
 def _noise(subject: Subject, first: Scored, found: Named) -> Noise:

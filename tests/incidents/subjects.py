@@ -4,10 +4,11 @@ import atexit
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -56,9 +57,19 @@ def workspace() -> Path:
 
 
 @cache
-def subject_of(name: str, *, context_length: int | None = None) -> Subject:
-    """A model of `FAMILIES`, prepared once; in windows of another length than its baseline's where one is given."""
-    return subject_in(name, _folder(name), context_length=context_length)
+def subject_of(name: str, *, context_length: int | None = None, one_window: bool = False) -> Subject:
+    """A model of `FAMILIES`, prepared once.
+
+    Args:
+        name: of the model.
+        context_length: of its windows, where that is not to be its baseline's.
+        one_window: whether only the window is scored that the reference looks at.
+    """
+    subject = subject_in(name, _folder(name), context_length=context_length)
+    if not one_window:
+        return subject
+    prepared = subject.prepared
+    return replace(subject, prepared=prepared.only(np.array([prepared.probe_window], dtype=np.int32)))
 
 
 def subject_in(name: str, folder: Path, *, context_length: int | None = None) -> Subject:
