@@ -10,6 +10,7 @@ Writes docs/drift-map.md and docs/drift-map.svg. Answers are kept in the cache, 
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -28,20 +29,20 @@ from tests.incidents.subjects import FAMILIES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RELEASES = (
-    "4.31.0", "4.34.1", "4.35.2", "4.36.2", "4.37.2", "4.38.2", "4.47.1", "4.48.0", "4.49.0", "4.51.3", "4.52.2",
-    "4.57.6", "5.0.0", "5.23.0",
+    "4.31.0", "4.34.1", "4.35.2", "4.36.2", "4.37.2", "4.38.2", "4.41.2", "4.45.2", "4.47.1", "4.48.0", "4.49.0",
+    "4.51.3", "4.52.2", "4.52.4", "4.57.6", "5.0.0", "5.23.0",
 )  # fmt: skip
 ATTENTIONS = ("sdpa", "eager")
 
 
 def main() -> None:
     """Measure, and write the text and the picture."""
-    rows = [Row(model=m, attention=a, refused={}, bits={}, loss={}, steps={}) for m in FAMILIES for a in ATTENTIONS]
+    rows = [Row(model=m, attention=a) for m in FAMILIES for a in ATTENTIONS]
     for release in RELEASES:
         rows = _scored(release, rows)
         _say(f"{release}: scored")
     _prepare(rows)
-    rows = [replace(row, steps=dict(_steps(row))) for row in rows]
+    rows = [replace(row, steps=dict(_steps(row)), upgrades=dict(_upgrades(row))) for row in rows]
     made_with = f"torch {torch.__version__} on {instruction_set()}"
     (DOCS / "drift-map.md").write_text("\n".join(lines(rows, RELEASES, made_with=made_with)) + "\n", encoding="utf-8")
     draw(rows, RELEASES, DOCS / "drift-map.svg")
@@ -67,7 +68,7 @@ def _prepare(rows: list[Row]) -> None:
     moved = [(row, before, after) for row in rows for before, after in _neighbours(row) if _moved(row, before, after)]
     for release in RELEASES:
         goldens = [_setting(release, row) for row, before, _ in moved if before == release]
-        others = [_setting(release, row) for row, _, after in moved if after == release]
+        others = [_setting(release, row) for row, _, after in moved if release in (after, _newest(row))]
         run(release, [(setting.subject, setting.job) for setting in others])
         run(release, [(setting.subject, job) for setting in goldens for job in _golden_jobs(setting)])
         _say(f"{release}: {len(goldens)} goldens, {len(others)} judged")
@@ -79,17 +80,32 @@ def _golden_jobs(setting: Setting) -> list[Job]:
 
 
 def _steps(row: Row) -> Iterator[tuple[str, Step]]:
+    """Each release that runs a family, judged by the one before it."""
     for before, after in _neighbours(row):
-        verdict = None
-        if _moved(row, before, after):
-            verdict = judge(recorded(_setting(before, row), processors=False), measured(_setting(after, row)))
-        yield after, Step(before=before, verdict=verdict, shift=row.loss[after] / row.loss[before] - 1)
+        yield after, _step(row, before, after)
+
+
+def _upgrades(row: Row) -> Iterator[tuple[str, Step]]:
+    """The newest release, judged by each run of older ones with equal bits, under the name of the run's last."""
+    for run_of_equals in row.same_bits()[:-1]:
+        yield run_of_equals[-1], _step(row, run_of_equals[-1], _newest(row))
+
+
+def _step(row: Row, before: str, after: str) -> Step:
+    verdict = None
+    if _moved(row, before, after):
+        verdict = judge(recorded(_setting(before, row), processors=False), measured(_setting(after, row)))
+    return Step(before=before, verdict=verdict, shift=row.loss[after] / row.loss[before] - 1)
+
+
+def _newest(row: Row) -> str:
+    return list(row.bits)[-1]
 
 
 def _neighbours(row: Row) -> list[tuple[str, str]]:
     """Each two releases, one after the other, that run a family."""
     ran = [release for release in RELEASES if release in row.bits]
-    return list(zip(ran, ran[1:], strict=False))
+    return list(pairwise(ran))
 
 
 def _moved(row: Row, before: str, after: str) -> bool:

@@ -1,7 +1,7 @@
 """What the drift map is made of: families with an attention implementation, and steps from one release to the next."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from esa_pytest.records import Outcome, Verdict
 
@@ -37,14 +37,17 @@ class Row:
         bits: by release that runs it, a hash of its per-token scores.
         loss: by release that runs it, in nats a token.
         steps: by release, the step to it from the one before that ran.
+        upgrades: by the last of each run of releases with equal bits, the step from it to the newest; none for the
+            run that holds the newest.
     """
 
     model: str
     attention: str
-    refused: Mapping[str, str]
-    bits: Mapping[str, str]
-    loss: Mapping[str, float]
-    steps: Mapping[str, Step]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    bits: Mapping[str, str] = field(default_factory=dict)
+    loss: Mapping[str, float] = field(default_factory=dict)
+    steps: Mapping[str, Step] = field(default_factory=dict)
+    upgrades: Mapping[str, Step] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -52,7 +55,7 @@ class Row:
         return f"{self.model}, {self.attention}"
 
     def moved(self) -> list[tuple[str, Step, Verdict]]:
-        """The steps that moved a bit, with their verdicts, in the order of the releases."""
+        """The releases that moved a bit, with step and verdict, in their order."""
         return [(release, step, step.verdict) for release, step in self.steps.items() if step.verdict is not None]
 
     def same_bits(self) -> list[list[str]]:

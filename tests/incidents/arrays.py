@@ -84,7 +84,7 @@ def _first_non_finite(scores: TokenScores) -> NonFinite | None:
 
 
 def _identity(subject: Subject, found: Scored) -> Mapping[str, Any]:
-    """As `golden.assembly` has it of a run of ours; architecture and dtype are what the release made of the checkpoint."""
+    """As `golden.assembly` has it of our own runs; architecture and dtype are those that the release loaded."""
     checkpoint, prepared, kind = subject.checkpoint, subject.prepared, subject.baseline.type
     return {
         "model": {"architecture": found.loaded["architecture"], "dtype": found.loaded["dtype"]},

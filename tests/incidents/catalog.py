@@ -17,7 +17,8 @@ from tests.incidents.replay import (
     release_pair,
     summed_loss,
 )
-from tests.incidents.subjects import LLAMA, OPT, PLAIN_LLAMA, PYTHIA, QWEN2
+from tests.incidents.subjects import LLAMA, PLAIN_LLAMA, PYTHIA
+from tests.incidents.train import OPT, QWEN2
 
 ACCUMULATION_STEPS = 4
 

@@ -9,7 +9,8 @@ from tests.incidents.found import Found, find
 from tests.incidents.jobs import Job
 from tests.incidents.recording import Setting, measured, recorded
 from tests.incidents.releases import NEWEST
-from tests.incidents.subjects import PLAIN_LLAMA, PYTHIA, QWEN2
+from tests.incidents.subjects import PLAIN_LLAMA, PYTHIA
+from tests.incidents.train import QWEN2
 
 # Plain Llama has the same bits in every release from this one on.
 OLDEST_EQUAL = "4.36.2"

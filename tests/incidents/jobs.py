@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 import torch
 
 from esa_pytest.evaluation.fingerprints import fingerprint
 from esa_pytest.evaluation.prepared import Prepared
-from tests.incidents.answers import SCORER, keep, kept, place_of
+from tests.incidents.answers import keep, kept, place_of
 from tests.incidents.releases import environment_for
 from tests.incidents.score import ANSWER, POINT
 from tests.incidents.subjects import Subject
 
+SCORER = Path(__file__).parent / "score.py"
 _REFUSAL = "refusal"
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
@@ -145,7 +145,7 @@ def _condensed(path: Path) -> dict[str, npt.NDArray[Any]]:
 def _request(number: int, subject: Subject, job: Job, folder: Path) -> dict[str, Any]:
     tokens = folder / f"{subject.name}.npz"
     if not tokens.exists():
-        np.savez(tokens, **_tokens(subject.prepared))
+        np.savez(tokens, allow_pickle=False, **_tokens(subject.prepared))
     return dataclasses.asdict(job) | {
         "folder": str(subject.checkpoint.folder),
         "tokens": str(tokens),

@@ -1,7 +1,7 @@
 """A golden of a release that this project may not support: its scores, its reference, and the noise of both."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -35,7 +35,7 @@ class Setting:
 
     release: str
     model: str
-    job: Job = Job()
+    job: Job = field(default_factory=Job)
     context_length: int | None = None
     one_window: bool = False
 

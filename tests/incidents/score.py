@@ -27,6 +27,8 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+# Raised whenever the same job could give other arrays.
+SCORER_VERSION = 1
 ANSWER = "esa-incident "
 TOP_K = 10
 # `point/12/model.layers.3.mlp` is what a module put out, with its place in the order of execution.
@@ -220,7 +222,7 @@ def factors(values: Tensor, generator: torch.Generator) -> Tensor:
     return 1.0 + ULP * (torch.randint(0, 2, values.shape, generator=generator).to(values.dtype) * 2.0 - 1.0)
 
 
-def flipped_last_bits(network: Any, seed: int, _: ExitStack) -> None:
+def flipped_last_bits(network: Any, seed: int, __: ExitStack) -> None:
     """The last bit of some bf16 weights of the first layer flipped; the network is thrown away afterwards."""
     matrices = [p.data for p in decoder_layers(network)[0].parameters() if p.dim() == 2]
     generator = torch.Generator().manual_seed(seed)
@@ -232,7 +234,7 @@ def flipped_last_bits(network: Any, seed: int, _: ExitStack) -> None:
 
 def decoder_layers(network: Any) -> list[nn.Module]:
     """The repeated blocks: the longest ModuleList."""
-    return list(max((m for m in network.modules() if isinstance(m, nn.ModuleList)), key=len))
+    return list(max((m for m in network.modules() if isinstance(m, nn.ModuleList)), key=lambda stack: len(list(stack))))
 
 
 def norms_in_float32(network: Any, _: int, stack: ExitStack) -> None:
@@ -249,7 +251,8 @@ def replaced_forward(norm: Any) -> Any:
     def forward(states: Tensor) -> Tensor:
         wide = states.float()
         scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + norm.variance_epsilon)
-        return (norm.weight.float() * scaled).to(states.dtype)
+        weighted: Tensor = norm.weight.float() * scaled
+        return weighted.to(states.dtype)
 
     norm.forward = forward
     try:

@@ -34,12 +34,10 @@ def document(incidents: Mapping[str, Found], controls: Sequence[tuple[Control, F
         made_with: torch and processor.
     """
     found = [incidents[incident.id] for incident in catalog]
-    passed = [sum(one.passes_gate(gate) for one in found) for gate in GATES]
     lines = [
         "# Incidents of the past, replayed",
         "",
-        "Written by `tox -e incidents`. Each silently changed a language model's numbers for its users, and is replayed "
-        f"with the versions that had it, or by one line that does the same; on tiny trained models, {made_with}.",
+        _method(made_with),
         "",
         *_table(
             ("", "what happened", "replayed", "loss", "1 % gate", "5 % gate", "found by", "largest token",
@@ -47,8 +45,7 @@ def document(incidents: Mapping[str, Found], controls: Sequence[tuple[Control, F
             [_incident_cells(incident, incidents[incident.id]) for incident in catalog],
         ),
         "",
-        f"A gate of 1 % on the loss passes {passed[0]} of {len(found)}, one of 5 % {passed[1]}. Largest token and "
-        "reference in nats.",
+        _gates(found),
         "",
         *(f"- {incident.id}: {incident.source}" for incident in catalog),
         "",
@@ -64,6 +61,22 @@ def document(incidents: Mapping[str, Found], controls: Sequence[tuple[Control, F
         _LEARNED,
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _method(made_with: str) -> str:
+    return (
+        "Written by `tox -e incidents`. Each silently changed a language model's numbers for its users, and is "
+        "replayed with the versions that had it, or by one line that does the same; on tiny trained models, "
+        f"{made_with}."
+    )
+
+
+def _gates(found: Sequence[Found]) -> str:
+    passed = [sum(one.passes_gate(gate) for one in found) for gate in GATES]
+    return (
+        f"A gate of 1 % on the loss passes {passed[0]} of {len(found)}, one of 5 % {passed[1]}. Largest token and "
+        "reference in nats."
+    )
 
 
 def _incident_cells(incident: Incident, found: Found) -> tuple[str, ...]:
