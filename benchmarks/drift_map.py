@@ -29,7 +29,7 @@ from tests.incidents.subjects import FAMILIES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RELEASES = (
-    "4.31.0", "4.34.1", "4.35.2", "4.36.2", "4.37.2", "4.38.2", "4.41.2", "4.45.2", "4.47.1", "4.48.0", "4.49.0",
+    "4.31.0", "4.34.1", "4.35.2", "4.36.2", "4.37.2", "4.38.2", "4.47.1", "4.48.0", "4.49.0",
     "4.51.3", "4.52.2", "4.52.4", "4.57.6", "5.0.0", "5.23.0",
 )  # fmt: skip
 ATTENTIONS = ("sdpa", "eager")
@@ -75,7 +75,7 @@ def _prepare(rows: list[Row]) -> None:
 
 
 def _golden_jobs(setting: Setting) -> list[Job]:
-    ((_, named),) = golden_jobs(setting.job, processors=False)
+    ((_, named),) = golden_jobs(setting.job, brief=True)
     return [job for _, job in named]
 
 
@@ -94,7 +94,7 @@ def _upgrades(row: Row) -> Iterator[tuple[str, Step]]:
 def _step(row: Row, before: str, after: str) -> Step:
     verdict = None
     if _moved(row, before, after):
-        verdict = judge(recorded(_setting(before, row), processors=False), measured(_setting(after, row)))
+        verdict = judge(recorded(_setting(before, row), brief=True), measured(_setting(after, row)))
     return Step(before=before, verdict=verdict, shift=row.loss[after] / row.loss[before] - 1)
 
 

@@ -24,7 +24,9 @@ def draw(rows: Sequence[Row], releases: Sequence[str], path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("svg")
-    mpl.rcParams.update({"svg.hashsalt": "drift-map", "font.family": "DejaVu Sans", "font.size": 9})
+    mpl.rcParams.update(
+        {"svg.hashsalt": "drift-map", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 9}
+    )
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(1.6 + 0.72 * len(releases), 1.6 + 0.42 * len(rows)))
@@ -33,7 +35,7 @@ def draw(rows: Sequence[Row], releases: Sequence[str], path: Path) -> None:
             _cell(axes, x, y, row, release)
     axes.set_xlim(-0.5, len(releases) - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xticks(range(len(releases)), releases, rotation=45, ha="left")
+    axes.set_xticks(range(len(releases)), releases)
     axes.xaxis.tick_top()
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.tick_params(length=0)
@@ -63,10 +65,11 @@ def _appearance(row: Row, release: str) -> tuple[str, str, str]:
 
 
 def _text(step: Step) -> str:
-    """The tier and the largest token's drift, the loss below; nothing where nothing moved."""
+    """The tier, and below it the shift of the loss; nothing where nothing moved."""
     if step.verdict is None:
         return ""
-    return f"tier {int(step.verdict.tier)}\n{step.shift:+.2%}"
+    shift = f"{step.shift:+.2%}" if abs(step.shift) < 0.1 else f"{step.shift:+.0%}"
+    return f"tier {int(step.verdict.tier)}\n{shift}"
 
 
 def _legend(axes: Any) -> None:

@@ -6,6 +6,7 @@ from benchmarks.drift_steps import Row, Step
 from esa_pytest.records import Outcome, Verdict
 
 GATE = 0.01
+_LONGEST = 100
 _HEADING = ("step", "model", "outcome (tier)", "reference rms", "bf16 rms", "largest token", "loss", "1 % gate", "from")
 _MEANING = {
     Outcome.WITHIN_NOISE: "rounding, as harmless changes do",
@@ -100,7 +101,13 @@ def _refusals(row: Row) -> list[tuple[str, ...]]:
     by_reason: dict[str, list[str]] = {}
     for release, reason in row.refused.items():
         by_reason.setdefault(reason, []).append(release)
-    return [(row.name, ", ".join(some), reason.replace("|", "/")) for reason, some in by_reason.items()]
+    return [(row.name, ", ".join(some), _short(reason)) for reason, some in by_reason.items()]
+
+
+def _short(reason: str) -> str:
+    """The beginning of what a release said, as code, since it may hold anything."""
+    text = reason.replace("|", "/").replace("`", "'")
+    return f"`{text if len(text) <= _LONGEST else f'{text[:_LONGEST]}…'}`"
 
 
 def _method(rows: Sequence[Row], releases: Sequence[str], made_with: str) -> str:

@@ -18,6 +18,7 @@ from tests.incidents.subjects import Subject, subject_of
 
 _ATTENTIONS = ("eager", "sdpa")
 _JITTERS = ("last bit of inv_freq", "last bit of layer outputs")
+_BRIEF_FLIPS, _BRIEF_JITTERS = 6, 2
 Named = Sequence[tuple[str, Scored | Refused]]
 
 
@@ -52,7 +53,7 @@ def measured(setting: Setting, *, variables: tuple[tuple[str, str], ...] = ()) -
 
 
 @cache
-def recorded(setting: Setting, *, held_out: str | None = None, processors: bool = True) -> Record:
+def recorded(setting: Setting, *, held_out: str | None = None, brief: bool = False) -> Record:
     """The record as a golden: with its noise, measured under that very release by what must not matter.
 
     As `evaluation.noise` and `evaluation.probe_noise` do it: the other attention implementation; smaller instruction
@@ -61,12 +62,12 @@ def recorded(setting: Setting, *, held_out: str | None = None, processors: bool 
     Args:
         setting: the release whose numbers are accepted.
         held_out: a variant that is left out, since it is what is to be judged.
-        processors: whether the smaller instruction sets are among them.
+        brief: whether fewer seeds do, and no smaller instruction sets.
     """
     release, subject = setting.release, setting.subject
     (_, first), *found = [
         (name, answer)
-        for variables, named in golden_jobs(setting.job, processors=processors)
+        for variables, named in golden_jobs(setting.job, brief=brief)
         for (name, _), answer in zip(
             named, run(release, [(subject, job) for _, job in named], variables=variables), strict=True
         )
@@ -79,14 +80,16 @@ def recorded(setting: Setting, *, held_out: str | None = None, processors: bool 
     return replace(record, noise=_noise(subject, first, found), probe_noise=largest_differences(record.probe, probes))
 
 
-def golden_jobs(job: Job, *, processors: bool = True) -> list[tuple[Mapping[str, str], list[tuple[str, Job]]]]:
+def golden_jobs(job: Job, *, brief: bool = False) -> list[tuple[Mapping[str, str], list[tuple[str, Job]]]]:
     """What a golden takes: by the variables of a process its jobs, each with its name; the first is the golden's own.
 
     What a release refuses is no variant.
     """
     rounded, reference = replace(job, probed=False), replace(job, scored=False)
-    flips = [(f"last bits, seed {seed}", f"last bits:{seed}") for seed in range(NUM_FLIPS)]
-    jitters = [(name, f"{name}:{seed}") for name in _JITTERS for seed in range(NUM_JITTERS)]
+    flips = [(f"last bits, seed {seed}", f"last bits:{seed}") for seed in range(_BRIEF_FLIPS if brief else NUM_FLIPS)]
+    jitters = [
+        (name, f"{name}:{seed}") for name in _JITTERS for seed in range(_BRIEF_JITTERS if brief else NUM_JITTERS)
+    ]
     here = [
         ("golden", job),
         *((f"attention {other}", replace(rounded, attention=other)) for other in _ATTENTIONS if other != job.attention),
@@ -94,7 +97,7 @@ def golden_jobs(job: Job, *, processors: bool = True) -> list[tuple[Mapping[str,
         ("reference with sdpa", replace(reference, reference_attention="sdpa")),
         *((name, replace(reference, changes=(*job.changes, change))) for name, change in jitters),
     ]
-    smaller = smaller_processors() if processors else {}
+    smaller = {} if brief else smaller_processors()
     elsewhere = [(variables, [(f"instruction set {name}", job)]) for name, variables in smaller.items()]
     return [({}, here), *elsewhere]
 
