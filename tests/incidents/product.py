@@ -19,7 +19,7 @@ from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import pack
 from esa_pytest.measurement import Measurement, measure
 from esa_pytest.probing import probed
-from esa_pytest.records import BitStability, Outcome, Record, Tier
+from esa_pytest.records import Outcome, Record, Tier
 from esa_pytest.shelf import ModelShelf
 from tests.incidents.found import Found
 from tests.incidents.releases import NEWEST, PACKAGE
@@ -69,5 +69,4 @@ def _golden(measurement: Measurement, baseline: Baseline, model: LoadedModel) ->
         record,
         noise=measure_noise(model, baseline, measurement.first, elsewhere={}),
         probe_noise=measure_probe_noise(model, measurement.prepared, record.probe),
-        bit_stability=BitStability(fresh_processes=0, distinct_bit_patterns=1),
     )

@@ -8,17 +8,19 @@ from tests.incidents.found import GATES, Found
 
 _LEARNED = """## What they teach
 
-- A gate on the loss is blind to most of them, and the sharper gate finds few more than the loose one.
-- bf16 alone sees that something changed and not whether it matters: RoPE frequencies rounded to bf16 move it no further
-  than another kernel does. The float32 reference tells these apart by three orders of magnitude.
-- Faults that exist only in bf16, or only in the sdpa path, leave a reference that computes eagerly as it was. Tier 4 is
-  there for these, and both tiers are needed.
-- The first changed position is a fingerprint: a lost window begins exactly at the window, RoPE in the first positions.
-- A fault may improve the numbers, so every gate has two sides.
+- A gate on the loss sees what is gross. What moves single tokens and leaves their mean passes
+  it, at any percentage.
+- bf16 alone sees that something changed and not whether it matters: RoPE frequencies rounded to bf16 (I06) move a token
+  hardly further than another kernel does (I05). The float32 reference tells the two apart.
+- A fault of the sdpa path alone (I04) leaves a reference that computes with eager attention as it was. Tier 4 finds it,
+  and its sentence claims no more than that.
+- The first changed position is a fingerprint: a lost window begins exactly at the window, RoPE at the first positions.
+- A fault may improve the numbers (a mask that was skipped: perplexity 5 instead of 16, transformers #48748), so every
+  gate has two sides.
 
 Users reported the magnitudes in the first column, of their own models; all others were measured by this run. The golden
 is that of the good release, with its noise and that of its reference measured under that very release: the other
-attention implementation, smaller instruction sets, flipped last bits. The scorer for releases older than this project
+attention implementation, a smaller instruction set, flipped last bits. The scorer for releases older than this project
 supports stands alone (`tests/incidents/score.py`); what it writes is judged by tiers 0 to 5 as a run of our own is.
 """
 
