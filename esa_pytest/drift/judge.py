@@ -27,10 +27,13 @@ from esa_pytest.records import (
     Verdict,
 )
 
+# Of evaluation.upcasting, which loads torch.
+_REFERENCE_ATTENTION = "eager"
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Evidence:
-    """All that a verdict shows, whichever tier decides."""
+    """All that a verdict shows, whichever tier decides; `attention` is what this run used."""
 
     environment: tuple[Change, ...]
     rows: tuple[MetricRow, ...]
@@ -38,6 +41,7 @@ class _Evidence:
     reference: ReferenceDrift | None = None
     paired: PairedDrift | None = None
     detectable: Mapping[str, float] = field(default_factory=dict)
+    attention: str | None = None
 
     def verdict(self, outcome: Outcome, tier: Tier, reason: str) -> Verdict:
         """A verdict with this evidence."""
@@ -95,6 +99,7 @@ def judge(golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) -> Ver
         reference=reference,
         paired=paired_drift(golden, measured, model, rules) if bits.num_changed else None,
         detectable=detectable(golden, model, rules, in_full=True, with_reference=reference is not None),
+        attention=measured.environment.get("attention"),
     )
     if bits.num_changed and not environment and golden.bit_stability is not None and golden.bits_proven:
         return _unexplained(evidence, golden.bit_stability.fresh_processes)
@@ -158,7 +163,7 @@ def _drifted(evidence: _Evidence, *, stable: bool) -> Verdict:
     if reference is not None and not reference.within:
         reason = f"the model computes something else: the float32 reference moved by {_how_far(reference)}"
         return evidence.verdict(Outcome.SEMANTIC_DRIFT, Tier.REFERENCE, f"{reason}{_first_moved(reference)}")
-    changed = _changed_bits(evidence, stable=stable)
+    changed = _changed_bits(evidence, stable=stable, passed=False)
     if paired is not None and paired.beyond:
         reason = f"{changed}, and {describe_statistic(paired.beyond[0], paired.num_patterns)}"
         return evidence.verdict(Outcome.NUMERIC_DRIFT, Tier.PAIRED, reason)
@@ -167,6 +172,7 @@ def _drifted(evidence: _Evidence, *, stable: bool) -> Verdict:
         worst = max(drifted, key=lambda row: abs(row.drift) / row.allowed if row.allowed else 0.0)
         reason = f"{changed}, and {worst.name} drifted by {worst.drift:+.4g}, allowed is {worst.allowed:.2g}"
         return evidence.verdict(Outcome.METRIC_DRIFT, Tier.AGGREGATE, reason)
+    changed = _changed_bits(evidence, stable=stable, passed=True)
     if paired is not None and paired.refusal is None:
         reason = f"{changed}, and the drift is what {paired.num_patterns} harmless bit patterns show"
         return evidence.verdict(Outcome.WITHIN_NOISE, Tier.PAIRED, reason)
@@ -181,6 +187,21 @@ def describe_statistic(statistic: Statistic, num_patterns: int) -> str:
         f"the drift's {STATISTIC_NAMES[statistic.name]} is {statistic.value:.3g} {statistic.unit}, allowed are "
         f"{statistic.allowed:.2g} by the noise of {num_patterns} bit patterns"
     )
+
+
+def _what_changed(evidence: _Evidence, *, passed: bool) -> str:
+    """What follows from a reference that agrees, as a clause."""
+    # A model has no part in it where every NLL is a multiple of the golden's.
+    if evidence.bits.factor is not None:
+        return "the scorer changed, the model did not"
+    if not passed and evidence.attention not in (None, _REFERENCE_ATTENTION):
+        return f"it computes with {_REFERENCE_ATTENTION} attention: a fault of {evidence.attention} alone it cannot see"
+    return "rounding changed, meaning did not"
+
+
+def _multiplied(bits: BitDrift) -> str:
+    """What every NLL was multiplied by, as a clause with its comma; nothing where there is no such number."""
+    return "" if bits.factor is None else f", each {bits.factor:.6g} times the golden's"
 
 
 def _how_far(reference: ReferenceDrift) -> str:
@@ -205,7 +226,7 @@ def _unexplained(evidence: _Evidence, processes: int) -> Verdict:
     return evidence.verdict(Outcome.UNEXPLAINED_BITS, Tier.EXACT, reason)
 
 
-def _changed_bits(evidence: _Evidence, *, stable: bool) -> str:
+def _changed_bits(evidence: _Evidence, *, stable: bool, passed: bool) -> str:
     """Which bits changed, why that is no failure of its own, and what the reference says, as a clause."""
     bits, environment = evidence.bits, evidence.environment
     if bits.num_changed == 0:
@@ -217,6 +238,8 @@ def _changed_bits(evidence: _Evidence, *, stable: bool) -> str:
         if stable
         else " and the golden's bit-stability was not proven"
     )
-    agrees = ", the float32 reference agrees (rounding changed, meaning did not)"
-    meaning = "" if evidence.reference is None else agrees
+    meaning = ""
+    if evidence.reference is not None:
+        agrees = f"the float32 reference agrees ({_what_changed(evidence, passed=passed)})"
+        meaning = f"{_multiplied(bits)}, {agrees}"
     return f"{bits.num_changed} of {bits.num_compared} {bits.unit} NLLs have other bits{why}{meaning}"

@@ -1,9 +1,14 @@
 """How two runs' NLLs differ: token by token, or block by block where a golden keeps sums of blocks."""
 
 import numpy as np
+import numpy.typing as npt
 
 from esa_pytest.golden.blocks import as_blocks
 from esa_pytest.records import BitDrift, BlockScores, TokenScores
+
+# Two float32 numbers divided; and fewer tokens may agree by chance.
+_FACTOR_TOLERANCE = 1e-6
+_LEAST_TOLD = 32
 
 
 def bit_drift(golden: TokenScores | BlockScores, measured: TokenScores | BlockScores) -> BitDrift:
@@ -35,7 +40,19 @@ def _of_tokens(golden: TokenScores, measured: TokenScores) -> BitDrift:
         maximum=float(np.abs(drift).max()),
         first_position=int(measured.position[changed].min()) if changed.any() else None,
         num_top1_flips=int(np.count_nonzero(flipped)),
+        factor=_common_factor(golden.nll.astype(np.float64), measured.nll.astype(np.float64)),
     )
+
+
+def _common_factor(golden: npt.NDArray[np.float64], measured: npt.NDArray[np.float64]) -> float | None:
+    """What all NLLs were multiplied by: no model does that, a scorer that takes a sum for a mean does."""
+    told = golden > 0
+    if np.count_nonzero(told) < _LEAST_TOLD or np.any(measured[~told]):
+        return None
+    ratios = measured[told] / golden[told]
+    factor = float(np.median(ratios))
+    alike = bool(np.all(np.abs(ratios - factor) <= _FACTOR_TOLERANCE * abs(factor)))
+    return factor if alike and abs(factor - 1.0) > _FACTOR_TOLERANCE else None
 
 
 def _of_blocks(golden: BlockScores, measured: BlockScores) -> BitDrift:

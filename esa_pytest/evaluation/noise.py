@@ -83,7 +83,7 @@ def measure_noise(
     windows = noise_windows(first.prepared)
     golden = sample_of(first, windows)
     prepared = first.prepared.only(windows)
-    variants = [_variant(name, golden, sample) for name, sample in elsewhere.items()]
+    variants = [variant_of(name, golden, sample) for name, sample in elsewhere.items()]
     patterns = {bits_of(golden.scores), *(bits_of(sample.scores) for sample in elsewhere.values())}
     real = list(_real_changes(model, prepared))
     for number, change in enumerate([*real, *_last_bits(model)]):
@@ -103,7 +103,7 @@ def measure_noise(
             continue
         sample = sample_of(done)
         patterns.add(bits_of(sample.scores))
-        variants.append(_variant(change.name, golden, sample))
+        variants.append(variant_of(change.name, golden, sample))
     return Noise(
         windows=windows,
         nll=golden.scores.nll,
@@ -139,7 +139,8 @@ def _real_changes(model: LoadedModel, prepared: Prepared) -> Iterator[_Change]:
             yield _Change(name=f"batches of {batch_tokens} tokens", batch_tokens=batch_tokens)
 
 
-def _variant(name: str, golden: NoiseSample, sample: NoiseSample) -> Variant:
+def variant_of(name: str, golden: NoiseSample, sample: NoiseSample) -> Variant:
+    """How the scores of a sample moved under one harmless change, of that name."""
     before, after = golden.scores, sample.scores
     bound = kl_lower_bound(golden.top, sample.top)
     correct = [int(np.count_nonzero(scores.argmax == scores.target)) for scores in (before, after)]

@@ -1,7 +1,7 @@
 """How much the reference probe moves when nothing that matters has changed: measured for each model, never assumed."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
 
@@ -51,6 +51,16 @@ def measure_probe_noise(
         for seed in range(NUM_JITTERS):
             with jittered(model.network, seed):
                 variants.append((name, probe(model, prepared)))
+    return largest_differences(reference, variants)
+
+
+def largest_differences(reference: Probe, variants: Sequence[tuple[str, Probe]]) -> ProbeNoise:
+    """The noise that variants of a probe show: the largest difference of each kind.
+
+    Args:
+        reference: the probe as it is kept.
+        variants: what was changed, and the probe that came of it, with the same modules; one at least.
+    """
     drifts = np.stack([variant.nll - reference.nll for _, variant in variants])
     prints = np.stack([np.abs(variant.fingerprints - reference.fingerprints) for _, variant in variants])
     return ProbeNoise(

@@ -86,6 +86,7 @@ class BitDrift:
         maximum: the largest absolute drift of one value.
         first_position: the smallest position in its window at which a value changed; None if none did.
         num_top1_flips: for how many tokens the argmax is another; None where only sums of blocks are kept.
+        factor: what every NLL is times the golden's, where that is one number for all and not 1; None else.
     """
 
     num_tokens: int
@@ -96,6 +97,7 @@ class BitDrift:
     maximum: float
     first_position: int | None
     num_top1_flips: int | None
+    factor: float | None = None
 
     @property
     def unit(self) -> str:

@@ -17,6 +17,7 @@ from tests.unit.builders import (
     small_record,
     token_scores,
     tokens_of,
+    windowed_scores,
 )
 from tests.unit.probe_builders import NOISE, PROBE, moved, moved_at, probed
 
@@ -208,3 +209,27 @@ def test_moved_reference_never_passes_and_an_agreeing_one_never_drifts(
 
 def test_nudged_run_is_no_other_text() -> None:
     assert np.array_equal(tokens_of(NUDGED).target, tokens_of(PLAIN).target)
+
+
+def test_a_multiple_of_every_nll_is_the_scorers_and_no_rounding() -> None:
+    scores = windowed_scores([40, 24])
+    golden = probed(scored(PLAIN, scores), PROBE, NOISE)
+    measured = elsewhere(scored(golden, replace(scores, nll=scores.nll * 4)))
+    assert (
+        "each 4 times the golden's, the float32 reference agrees (the scorer changed, the model did not)"
+        in judge(golden, measured).reason
+    )
+
+
+@pytest.mark.parametrize(("attention", "said"), [("eager", "rounding changed"), ("sdpa", "a fault of sdpa alone")])
+def test_a_failure_does_not_claim_what_the_eager_reference_cannot_see(attention: str, said: str) -> None:
+    scores = windowed_scores([40, 24])
+    golden = probed(scored(PLAIN, scores), PROBE, NOISE)
+    drifted = elsewhere(scored(golden, replace(scores, nll=scores.nll + np.float32(1.0))))
+    measured = replace(drifted, environment={**drifted.environment, "attention": attention})
+    verdict = judge(golden, measured)
+    assert verdict.outcome is Outcome.METRIC_DRIFT
+    assert (
+        f"the float32 reference agrees ({'it computes with eager attention: ' if attention == 'sdpa' else ''}{said}"
+        in (verdict.reason)
+    )

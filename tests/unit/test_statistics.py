@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +44,22 @@ def test_bit_drift_counts_and_sizes_what_changed() -> None:
 def test_first_position_is_the_smallest_of_the_changed_in_their_windows() -> None:
     golden, measured = token_scores([1.0, 2.0, 3.0, 4.0]), token_scores([1.0, 2.5, 3.0, 4.5])
     assert bit_drift(golden, measured).first_position == 1
+
+
+@pytest.mark.parametrize("factor", [0.5, 3, 32])
+def test_factor_is_named_where_every_nll_was_multiplied_by_it(factor: float) -> None:
+    golden = windowed_scores([40, 24])
+    found = bit_drift(golden, replace(golden, nll=(golden.nll * factor).astype(np.float32)))
+    assert found.factor == pytest.approx(factor, rel=1e-6)
+
+
+def test_no_factor_is_named_where_one_token_went_another_way_or_few_are_compared() -> None:
+    golden, few = windowed_scores([40, 24]), windowed_scores([31])
+    nll = golden.nll * 2
+    nll[7] *= 1.001
+    assert bit_drift(golden, replace(golden, nll=nll)).factor is None
+    assert bit_drift(golden, golden).factor is None
+    assert bit_drift(few, replace(few, nll=few.nll * 2)).factor is None
 
 
 def test_bits_are_compared_and_not_values() -> None:
