@@ -97,7 +97,8 @@ class _Selftest:
             changes = self._judged_changes(probes, checks, bar)
         points, alarms = curve(trials), false_alarms(changes)
         yield from lines.table_lines(points)
-        yield lines.alarm_line(alarms, probes=len(probes))
+        if changes:
+            yield lines.alarm_line(alarms, probes=len(probes))
         if widened := lines.widened_line(self._rules):
             yield widened
         yield from self._written(points, alarms, trials, changes)

@@ -121,10 +121,10 @@ def kept_line(points: Sequence[Point], alarms: Share, *, seeds: int) -> str:
     number = sum(point.found.of for point in promised)
     least = min(point.found.interval[0] for point in promised)
     few = "" if seeds >= LEAST_SEEDS else f" {count(seeds, 'seed')} a size prove little: take {LEAST_SEEDS} or more."
+    quiet = f", and no false alarm in {count(alarms.of, 'harmless change')}" if alarms.of else ""
     return (
         f"esa: The gate keeps its promise: all {number} faults of the promised size or more were found by the "
-        f"tier that promised it (each size more often than {100 * least:.0f} %, by 95 % intervals), and no false alarm "
-        f"in {count(alarms.of, 'harmless change')}.{few}"
+        f"tier that promised it (each size more often than {100 * least:.0f} %, by 95 % intervals){quiet}.{few}"
     )
 
 

@@ -13,7 +13,7 @@ from esa_pytest.selftest.power import Point, Share
 HOW = "pip install 'esa-pytest[plots]' and call esa selftest again, which keeps what was measured, to get a picture."
 _TITLES = {
     Instrument.REFERENCE: "tier 3: float32 reference",
-    Instrument.MEAN: "tier 4: bf16 mean",
+    Instrument.MEAN: "tiers 4 and 5: bf16 mean",
     Instrument.RMS: "tier 4: bf16 rms",
     Instrument.MAXIMUM: "tier 4: one bf16 token",
 }
@@ -66,29 +66,12 @@ def _draw(axes: Any, points: Sequence[Point], promised: float) -> None:
     instrument = points[0].instrument
     axes.axvspan(promised, 2 * max(max(p.size for p in points), promised), color="0.93", zorder=0, lw=0)
     axes.axvline(promised, color="0.25", ls="--", lw=1.2, zorder=1, label="promised size")
-    for number, (tier, (colour, marker, label)) in enumerate(_STYLES.items()):
+    for tier, (colour, marker, label) in _STYLES.items():
         asked = [point for point in points if tier in point.by_tier]
-        if not asked:
-            continue
-        own = tier is instrument.tier
-        shares = [point.by_tier[tier] for point in asked]
-        below = [share.value - share.interval[0] for share in shares]
-        above = [share.interval[1] - share.value for share in shares]
-        # Side by side where they would hide each other.
-        sizes = [point.size * (1 if own else 1.05 ** (number - 1)) for point in asked]
-        axes.errorbar(
-            sizes,
-            [share.value for share in shares],
-            yerr=[below, above] if own else None,
-            color=colour,
-            marker=marker,
-            ms=5 if own else 4,
-            lw=1.8 if own else 1.0,
-            alpha=1.0 if own else 0.55,
-            capsize=3,
-            label=label,
-            zorder=3 if own else 2,
-        )
+        if asked and instrument is not Instrument.REFERENCE:
+            shares = [point.by_tier[tier].value for point in asked]
+            axes.plot([p.size for p in asked], shares, color=colour, marker=marker, ms=4, lw=1, alpha=0.7, label=label)
+    _draw_found(axes, points)
     axes.set_xscale("log")
     axes.set_xlim(min(point.size for point in points) / 1.5, 1.5 * max(max(p.size for p in points), promised))
     axes.set_ylim(-0.04, 1.04)
@@ -96,6 +79,26 @@ def _draw(axes: Any, points: Sequence[Point], promised: float) -> None:
     axes.grid(visible=True, which="major", color="0.88", lw=0.6)
     axes.set_title(_TITLES[instrument], fontsize=10)
     axes.set_xlabel(f"size of the fault, {UNITS[instrument]}\n(promised: {promised:.2g})")
+
+
+def _draw_found(axes: Any, points: Sequence[Point]) -> None:
+    """The curve that counts, with its intervals, in front of the tiers that it comes from."""
+    shares = [point.found for point in points]
+    axes.errorbar(
+        [point.size for point in points],
+        [share.value for share in shares],
+        yerr=[
+            [share.value - share.interval[0] for share in shares],
+            [share.interval[1] - share.value for share in shares],
+        ],
+        color="black",
+        marker="o",
+        ms=5,
+        lw=1.8,
+        capsize=3,
+        label="found by the tier that promised it",
+        zorder=3,
+    )
 
 
 def _legend(figure: Any, rows: Sequence[Any]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from esa_pytest.records import Tier
-from esa_pytest.selftest.ladder import Instrument
+from esa_pytest.selftest.ladder import ROUNDING, Instrument
 from esa_pytest.selftest.trial import Harmless, Trial
 
 PROMISED_SHARE = 0.99
@@ -46,7 +46,7 @@ class Point:
         instrument: whose ladder.
         multiple: of the promised size.
         size: median of what its faults were measured to do, nats.
-        found: by the instrument's own tier.
+        found: by a tier that keeps the instrument's promise.
         by_tier: by each tier that was asked.
         alone: by the instrument's own statistic; None where it has none of its own.
     """
@@ -100,7 +100,7 @@ def broken(points: Sequence[Point], alarms: Share) -> list[str]:
 def _point(trials: Sequence[Trial]) -> Point:
     first = trials[0]
     tiers = tiers_asked(first.instrument)
-    own = first.instrument.tier is Tier.PAIRED
+    own = first.instrument in ROUNDING
     return Point(
         instrument=first.instrument,
         multiple=first.multiple,

@@ -38,8 +38,8 @@ class Trial(BaseModel):
 
     @property
     def found(self) -> bool:
-        """Whether the instrument's own tier saw it; another one does not keep its promise."""
-        return self.instrument.tier in self.beyond
+        """Whether a tier saw it that keeps the instrument's promise; another one does not."""
+        return not set(self.instrument.tiers).isdisjoint(self.beyond)
 
 
 class Harmless(BaseModel):
