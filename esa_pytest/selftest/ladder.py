@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from esa_pytest.drift.noise_model import noise_model_of
 from esa_pytest.drift.rules import Rules
 from esa_pytest.drift.sight import detectable
 from esa_pytest.records import Record, Tier
@@ -84,7 +85,7 @@ def promised_sizes(golden: Record, rules: Rules) -> dict[Instrument, float]:
     """
     measured = replace(rules, tolerances={})
     # Without a float32 reference a fault's size is not known from anything but the scores that are judged.
-    sizes = {} if golden.probe is None else detectable(golden, measured, in_full=True)
+    sizes = {} if golden.probe is None else detectable(golden, noise_model_of(golden), measured, in_full=True)
     found = {instrument: sizes[instrument] for instrument in Instrument if instrument in sizes}
     return found | ({Instrument.BITS: 1.0} if golden.bits_proven else {})
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from esa_pytest.drift.noise_model import noise_model_of
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.drift.sight import detectable
 from esa_pytest.records import Tier
@@ -15,7 +16,7 @@ PROMISE = {Instrument.REFERENCE: 4e-5, Instrument.BITS: 1.0}
 
 
 def test_the_promise_is_what_a_check_says_that_it_would_have_caught() -> None:
-    told = detectable(GOLDEN, DEFAULT_RULES, in_full=True)
+    told = detectable(GOLDEN, noise_model_of(GOLDEN), DEFAULT_RULES, in_full=True)
     promise = promised_sizes(GOLDEN, DEFAULT_RULES)
     assert {str(name): size for name, size in promise.items()} == told | {"bits": 1.0}
 
