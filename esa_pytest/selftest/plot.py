@@ -1,6 +1,7 @@
 """The power curve as a picture: the share of faults found over their size, an instrument a panel."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,9 @@ _STYLES: Mapping[Tier, tuple[str, str, str]] = {
     Tier.PAIRED: ("#D55E00", "s", "tier 4 (paired)"),
     Tier.AGGREGATE: ("#009E73", "^", "tier 5 (aggregate)"),
 }
-_PANEL_WIDTH, _HEIGHT = 4.2, 3.9
+_PANEL_WIDTH, _PANEL_HEIGHT = 4.6, 3.1
+# Ticks a panel has at most.
+_MOST_TICKS = 8
 
 
 class PlotsMissingError(EsaError):
@@ -48,13 +51,17 @@ def pictures(
         return {}
     # The same numbers make the same file.
     with mpl.rc_context({"svg.hashsalt": "esa", "svg.fonttype": "path", "font.size": 9}):
-        width = max(6.4, _PANEL_WIDTH * len(panels))
-        figure = Figure(figsize=(width, _HEIGHT), layout="constrained")
-        rows = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        for axes, instrument in zip(rows, panels, strict=True):
+        columns = min(2, len(panels))
+        rows = -(-len(panels) // columns)
+        figure = Figure(figsize=(max(6.8, _PANEL_WIDTH * columns), 0.9 + _PANEL_HEIGHT * rows), layout="constrained")
+        places = figure.subplots(rows, columns, sharey=True, squeeze=False)
+        for axes, instrument in zip(places.flat, panels, strict=False):
             _draw(axes, [point for point in points if point.instrument is instrument], promise[instrument])
-        rows[0].set_ylabel("share of faults found")
-        _legend(figure, rows)
+        for axes in places.flat[len(panels) :]:
+            axes.set_axis_off()
+        for axes in places[:, 0]:
+            axes.set_ylabel("share of faults found")
+        _legend(figure, list(places.flat)[: len(panels)])
         figure.suptitle(f"{title}\n{_footing(points, alarms)}", fontsize=10)
         return {
             ".svg": _saved(figure, "svg", metadata={"Date": None}),
@@ -74,11 +81,22 @@ def _draw(axes: Any, points: Sequence[Point], promised: float) -> None:
     _draw_found(axes, points)
     axes.set_xscale("log")
     axes.set_xlim(min(point.size for point in points) / 1.5, 1.5 * max(max(p.size for p in points), promised))
+    ticks = _ticks(promised, *axes.get_xlim())
+    axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+    axes.set_xticks([], minor=True)
     axes.set_ylim(-0.04, 1.04)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-    axes.grid(visible=True, which="major", color="0.88", lw=0.6)
+    axes.grid(visible=True, axis="y", color="0.88", lw=0.6)
     axes.set_title(_TITLES[instrument], fontsize=10)
-    axes.set_xlabel(f"size of the fault, {UNITS[instrument]}\n(promised: {promised:.2g})")
+    axes.set_xlabel(f"size of the fault, {UNITS[instrument]} (promised: {promised:.2g})")
+
+
+def _ticks(promised: float, least: float, most: float) -> list[float]:
+    """The promised size, doubled and halved as often as there is room."""
+    octaves = math.log2(most / least)
+    step = 2.0 ** max(1, math.ceil(octaves / _MOST_TICKS))
+    powers = range(math.ceil(math.log(least / promised, step)), math.floor(math.log(most / promised, step)) + 1)
+    return [promised * step**power for power in powers]
 
 
 def _draw_found(axes: Any, points: Sequence[Point]) -> None:
