@@ -12,8 +12,8 @@ _LEARNED = """## What they teach
   it, at any percentage.
 - bf16 alone sees that something changed and not whether it matters: RoPE frequencies rounded to bf16 (I06) move a token
   hardly further than another kernel does (I05). The float32 reference tells the two apart.
-- A fault of the sdpa path alone (I04) leaves a reference that computes with eager attention as it was. Tier 4 finds it,
-  and its sentence claims no more than that.
+- A fault of the sdpa path alone leaves a reference that computes with eager attention as it was. Tier 4 is there:
+  [the windows of Mistral and Qwen2 under sdpa](drift-map.md) were such.
 - The first changed position is a fingerprint: a lost window begins exactly at the window, RoPE at the first positions.
 - A fault may improve the numbers (a mask that was skipped: perplexity 5 instead of 16, transformers #48748), so every
   gate has two sides.
