@@ -6,12 +6,15 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
+import numpy as np
+
 from esa_pytest.drift.rules import DEFAULT_RULES
 from esa_pytest.evaluation.noise import measure_noise
 from esa_pytest.evaluation.probe_noise import measure_probe_noise
 from esa_pytest.measurement import measure
 from esa_pytest.perturbation.guard import Guarded, guarded_by
 from esa_pytest.probing import probed
+from esa_pytest.records import TokenScores
 from esa_pytest.shelf import ModelShelf, Shelved
 from tests.model.tiny import save_tiny, tiny_baseline, write_corpus
 
@@ -41,3 +44,26 @@ def guarded_in(folder: Path, *, with_noise: bool = True) -> Guarded:
         probe_noise=measure_probe_noise(model, measurement.prepared, reference),
     )
     return guarded_by(golden, measurement, baseline=baseline, shelved=shelved, verdict=None, rules=DEFAULT_RULES)
+
+
+def rebased(guarded: Guarded, *, shift: float) -> Guarded:
+    """The same model guarded by a golden whose bits are others: every NLL is more by `shift` nats."""
+    noise, scores = guarded.clean.noise, guarded.clean.scores
+    assert noise is not None
+    assert isinstance(scores, TokenScores)
+    golden = replace(
+        guarded.clean,
+        noise=replace(noise, nll=noise.nll + np.float32(shift)),
+        scores=replace(scores, nll=scores.nll + np.float32(shift)),
+    )
+    measurement = measure(
+        guarded.baseline, guarded.shelved, rounds=1, benchmark=None, provenance={}, limit=lambda _phase: nullcontext()
+    )
+    return guarded_by(
+        golden,
+        measurement,
+        baseline=guarded.baseline,
+        shelved=guarded.shelved,
+        verdict=None,
+        rules=guarded.rules,
+    )
