@@ -2,10 +2,9 @@
 
     python benchmarks/sweep_cost.py --weights 200 --json sweep.json
 
-On the embedded model: a first sweep runs in a process of its own, is killed (SIGKILL) once half of its rows are there,
-and is taken up again. A second one runs here undisturbed; every tenth perturbation of it is also evaluated whole, right
-beside, and must give the same row. The ratio is the time of the shared evaluations, the recording of the residual
-stream included, over that of as many whole ones (their median).
+On the embedded model: a sweep runs in a process of its own, is killed (SIGKILL) once half of its rows are there, and is
+taken up again. Here every tenth perturbation of it is then evaluated twice, one right behind the other: with shared forward
+passes and whole. Both must give the row that the sweep has. The ratio is that of the medians.
 """
 
 import argparse
@@ -17,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from esa_pytest.measurement import measure
 from esa_pytest.perturbation import Guarded
 from esa_pytest.perturbation.guard import guarded_by
 from esa_pytest.probing import probed
-from esa_pytest.sensitivity import SingleWeights, ranking_lines, sweep
+from esa_pytest.sensitivity import SingleWeights, Trial, ranking_lines, sweep
 from esa_pytest.sensitivity.bench import Bench
 from esa_pytest.sensitivity.rows import Row, read_rows
 from esa_pytest.sensitivity.sweeps import row_of
@@ -56,20 +56,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.csv"
         killed_at = _killed_and_resumed(path, arguments)
-        resumed = read_rows(path.read_text(encoding="utf-8"), origin=path)
-        found = _timed(_guarded(arguments.context), plan)
-    same = sum(str(one) == str(other) for one, other in zip(resumed, found["rows"], strict=True))
-    whole = statistics.median(found["whole_seconds"])
-    shared = sum(found["shared_seconds"]) + found["recording_seconds"]
-    ratio = shared / (whole * len(found["rows"]))
-    print(f"killed after {killed_at} rows, taken up again: {same} of {len(resumed)} rows as without the kill")
-    print(f"evaluated whole as well: {found['same']} of {len(found['whole_seconds'])} rows equal to the last digit")
-    print(f"{len(found['rows'])} perturbations in {ratio:.3f} of the time of as many whole evaluations")
-    print("\n".join(ranking_lines(found["rows"])))
+        rows = read_rows(path.read_text(encoding="utf-8"), origin=path)
+    guarded = _guarded(arguments.context)
+    found = _compared(guarded, plan.trials(guarded.model.network)[::EVERY], rows[::EVERY])
+    shared, whole = (statistics.median(found[name]) for name in ("shared_seconds", "whole_seconds"))
+    share = found["recording_seconds"] / (shared * len(rows))
+    print(f"{len(rows)} perturbations, killed after {killed_at} and taken up again")
+    print(
+        f"of {found['number']} evaluated anew: shared {found['same_shared']} and whole {found['same_whole']} rows equal"
+    )
+    print(f"shared / whole: {shared / whole:.3f}; recording the stream adds {share:.1%} of a sweep")
+    print("\n".join(ranking_lines(rows)))
     if arguments.json:
-        rows = [vars(row) for row in found["rows"]]
-        text = json.dumps({**found, "rows": rows, "ratio": ratio, "killed_at": killed_at, "same_rows": same}, indent=2)
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+        content = {**found, "rows": [vars(row) for row in rows], "ratio": shared / whole, "killed_at": killed_at}
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _guarded(context_length: int) -> Guarded:
@@ -115,31 +115,21 @@ def _num_rows(path: Path) -> int:
     return path.read_bytes().count(b"\n") - 1 if path.exists() else 0
 
 
-def _timed(guarded: Guarded, plan: SingleWeights) -> dict[str, Any]:
-    """The undisturbed sweep, and whole evaluations between its perturbations."""
+def _compared(guarded: Guarded, trials: Sequence[Trial], rows: Sequence[Row]) -> dict[str, Any]:
+    """Each trial with shared passes and whole, timed, and beside the row that is known of it."""
     begin = time.perf_counter()
-    shared = Bench(guarded)
-    recording = time.perf_counter() - begin
-    assert shared.shared
-    whole = Bench(guarded, shared=False)
-    rows: list[Row] = []
-    shared_seconds, whole_seconds, same = [], [], 0
-    for number, trial in enumerate(plan.trials(guarded.model.network)):
-        begin = time.perf_counter()
-        rows.append(row_of(guarded, trial, *shared.drift(trial)))
-        shared_seconds.append(time.perf_counter() - begin)
-        if number % EVERY == 0:
+    benches = {"shared": Bench(guarded), "whole": Bench(guarded, shared=False)}
+    found: dict[str, Any] = {"number": len(trials), "recording_seconds": time.perf_counter() - begin}
+    assert benches["shared"].shared
+    for name in benches:
+        found |= {f"{name}_seconds": [], f"same_{name}": 0}
+    for trial, row in zip(trials, rows, strict=True):
+        for name, bench in benches.items():
             begin = time.perf_counter()
-            again = row_of(guarded, trial, *whole.drift(trial))
-            whole_seconds.append(time.perf_counter() - begin)
-            same += str(again) == str(rows[-1])
-    return {
-        "rows": rows,
-        "shared_seconds": shared_seconds,
-        "whole_seconds": whole_seconds,
-        "recording_seconds": recording,
-        "same": same,
-    }
+            again = row_of(guarded, trial, *bench.drift(trial))
+            found[f"{name}_seconds"].append(time.perf_counter() - begin)
+            found[f"same_{name}"] += str(again) == str(row)
+    return found
 
 
 if __name__ == "__main__":
