@@ -18,7 +18,7 @@ from tests.incidents.subjects import Subject, subject_of
 
 _ATTENTIONS = ("eager", "sdpa")
 _JITTERS = ("last bit of inv_freq", "last bit of layer outputs")
-# Fewer of both than for a golden of ours: each costs an evaluation, or a process that imports an old release.
+# Fewer than for a golden of ours: each costs an evaluation, or a process that imports an old release.
 _NUM_JITTERS = 2
 _NUM_PROCESSORS = 1
 _BRIEF_FLIPS = 6
