@@ -3,8 +3,8 @@
     python benchmarks/sweep_cost.py --weights 200 --json sweep.json
 
 On the embedded model: a sweep runs in a process of its own, is killed (SIGKILL) once half of its rows are there, and is
-taken up again. Here every tenth perturbation of it is then evaluated twice, one right behind the other: with shared forward
-passes and whole. Both must give the row that the sweep has. The ratio is that of the medians.
+taken up again. Here every tenth perturbation of it is then evaluated twice, one right behind the other: with shared
+forward passes and whole. Both must give the row that the sweep has. The ratio is that of the medians.
 """
 
 import argparse
