@@ -116,8 +116,8 @@ def _method(rows: Sequence[Row], releases: Sequence[str], made_with: str) -> str
         f"Written by `python -m benchmarks.drift_map`. {models} tiny trained models, {len(releases)} releases of "
         f"transformers, sdpa and eager attention, 1,024 tokens each in bf16; {made_with}. Each release is judged by "
         "the golden of the one before it that runs the family, with noise measured under that release (the other "
-        "attention implementation, flipped last bits): a step that moved something is taken by every upgrade across "
-        "it, wherever that begins."
+        "attention implementation where it computes the same, flipped last bits): a step that moved something is taken "
+        "by every upgrade across it, wherever that begins."
     )
 
 

@@ -13,7 +13,7 @@ _LEARNED = """## What they teach
 - bf16 alone sees that something changed and not whether it matters: RoPE frequencies rounded to bf16 (I06) move a token
   hardly further than another kernel does (I05). The float32 reference tells the two apart.
 - A fault of the sdpa path alone leaves a reference that computes with eager attention as it was. Tier 4 is there:
-  [the windows of Mistral and Qwen2 under sdpa](drift-map.md) were such.
+  [Qwen2's window under sdpa](drift-map.md), which it lacked up to 4.38, was such.
 - The first changed position is a fingerprint: a lost window begins exactly at the window, RoPE at the first positions.
 - A fault may improve the numbers (a mask that was skipped: perplexity 5 instead of 16, transformers #48748), so every
   gate has two sides.
