@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.evaluation.loading import LoadedModel
-from esa_pytest.evaluation.noise import measure_noise, other_processors
+from esa_pytest.evaluation.noise import ATTENTION, measure_noise, other_processors
 from esa_pytest.evaluation.probe_noise import measure_probe_noise
 from esa_pytest.evaluation.reference import probe, rounded_at_probe, why_unsuited
 from esa_pytest.golden.bit_stability import measure_bit_stability
@@ -45,16 +45,20 @@ def calibrated(measurement: Measurement, baseline: Baseline, model: LoadedModel)
     with _timed(measurement, "noise"):
         elsewhere, untried = other_processors(baseline, model, measurement.first, with_probe=record.probe is not None)
         samples = {name: fresh.sample for name, fresh in elsewhere.items()}
-        record = replace(
-            record,
-            noise=measure_noise(model, baseline, measurement.first, elsewhere=samples, untried=untried),
-        )
+        noise = measure_noise(model, baseline, measurement.first, elsewhere=samples, untried=untried)
+        record = replace(record, noise=noise)
     if record.probe is None:
         return record
     with _timed(measurement, "reference_noise"):
         probes = {name: fresh.probe for name, fresh in elsewhere.items() if fresh.probe is not None}
-        noise = measure_probe_noise(model, measurement.prepared, record.probe, elsewhere=probes)
-    return replace(record, probe_noise=noise)
+        probe_noise = measure_probe_noise(
+            model,
+            measurement.prepared,
+            record.probe,
+            elsewhere=probes,
+            other_attention=any(variant.name.startswith(ATTENTION) for variant in noise.variants),
+        )
+    return replace(record, probe_noise=probe_noise)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ def measure_probe_noise(
     reference: Probe,
     *,
     elsewhere: Mapping[str, Probe] = MappingProxyType({}),
+    other_attention: bool = True,
 ) -> ProbeNoise:
     """Repeat the probe under changes that must not matter, and keep the largest difference of each kind.
 
@@ -39,9 +40,10 @@ def measure_probe_noise(
         prepared: of the baseline.
         reference: the probe as it is kept.
         elsewhere: probes of other processes, by what was changed in them.
+        other_attention: whether another attention implementation computes the same.
     """
     variants: list[tuple[str, Probe]] = list(elsewhere.items())
-    if can_switch_attention(model.network, OTHER_ATTENTION):
+    if other_attention and can_switch_attention(model.network, OTHER_ATTENTION):
         variants.append((f"attention {OTHER_ATTENTION}", probe(model, prepared, attention=OTHER_ATTENTION)))
     kinds: tuple[tuple[str, Callable[[PreTrainedModel, int], AbstractContextManager[None]]], ...] = (
         ("last bit of inv_freq", jittered_frequencies),

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from esa_pytest.evaluation.fresh import bits_of
-from esa_pytest.evaluation.noise import NUM_FLIPS, variant_of
+from esa_pytest.evaluation.noise import ATTENTION, NUM_FLIPS, other_meanings, variant_of
 from esa_pytest.evaluation.noise_sample import NoiseSample
 from esa_pytest.evaluation.probe_noise import largest_differences
 from esa_pytest.evaluation.variants import smaller_processors
@@ -23,8 +23,6 @@ _NUM_JITTERS = 2
 _NUM_PROCESSORS = 1
 _BRIEF_FLIPS = 6
 _OTHER_REFERENCE = "reference with sdpa"
-# Times the median of all variants.
-_NO_NOISE_ABOVE = 10.0
 Named = Sequence[tuple[str, Scored | Refused]]
 
 
@@ -122,9 +120,8 @@ def _harmless(first: Scored, found: Named) -> list[tuple[str, Scored | Refused]]
         for name, one in found
         if isinstance(one, Scored) and one.job.scored
     }
-    limit = _NO_NOISE_ABOVE * float(np.median(list(sizes.values())))
-    apart = any(name.startswith("attention ") and size > limit for name, size in sizes.items())
-    return [(name, one) for name, one in found if not (apart and name.startswith(("attention ", _OTHER_REFERENCE)))]
+    apart = bool(other_meanings(sizes))
+    return [(name, one) for name, one in found if not (apart and name.startswith((ATTENTION, _OTHER_REFERENCE)))]
 
 
 def _noise(subject: Subject, first: Scored, found: Named) -> Noise:

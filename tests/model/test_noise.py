@@ -19,7 +19,7 @@ from esa_pytest.evaluation import noise_sample
 from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.fresh import bits_of
 from esa_pytest.evaluation.loading import LoadedModel
-from esa_pytest.evaluation.noise import LEAST_PATTERNS, NUM_FLIPS, measure_noise
+from esa_pytest.evaluation.noise import ATTENTION, LEAST_PATTERNS, NUM_FLIPS, measure_noise, other_meanings
 from esa_pytest.evaluation.noise_sample import NoiseSample, noise_windows, sample_of
 from esa_pytest.evaluation.prepared import Prepared, Rectangle
 from esa_pytest.evaluation.reference import rounded_at_probe
@@ -255,3 +255,29 @@ def test_processor_that_cannot_be_tried_is_told(
         "The instruction set that MKL has everywhere could not be tried: it is gone.",
     )
     assert asked == [(dict(variables), [0, 1, 2, 3], True) for variables in smaller_processors().values()]
+
+
+def test_attention_that_computes_something_else_is_no_noise(
+    model: LoadedModel, baseline: Baseline, first: Round, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As sdpa without the sliding window that eager attention has: nats apart, which would make room for any drift."""
+
+    @contextmanager
+    def without_what_sdpa_has(network: Any, attention: str) -> Iterator[None]:
+        norm = network.get_parameter("model.norm.weight")
+        norm.data *= 0.125
+        yield
+        norm.data *= 8.0
+
+    monkeypatch.setattr(noise_module, "with_attention", without_what_sdpa_has)
+    noise = measure_noise(model, baseline, first, elsewhere={})
+    assert not any(variant.name.startswith(ATTENTION) for variant in noise.variants)
+    assert noise.untried == ("Attention eager computes something else here, which is no noise.",)
+    assert noise.distinct_bit_patterns >= LEAST_PATTERNS
+
+
+@given(st.dictionaries(st.sampled_from([f"last bits, seed {n}" for n in range(8)]), st.floats(0, 1)), st.floats(0, 1))
+def test_attention_is_noise_up_to_ten_times_the_usual(sizes: dict[str, float], attention: float) -> None:
+    found = other_meanings({"attention eager": attention, **sizes})
+    moved = [size for size in [attention, *sizes.values()] if size > 0]
+    assert found == (["attention eager"] if moved and attention > 10 * float(np.median(moved)) else [])

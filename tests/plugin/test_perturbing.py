@@ -175,6 +175,8 @@ def test_interrupt_inside_the_block_ends_the_session_and_restores(recorded: Proj
         recorded,
         """
 import signal
+# A shell starts what it runs in the background with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 before = esa_baseline.model.get_parameter(NAME).clone()
 try:
     with esa_perturb(NAME, zero=True):
