@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from esa_pytest.cli import main
+from esa_pytest.selftest import command
 from tests.model.tiny import running_text
 from tests.plugin.conftest import Project
 
@@ -75,7 +76,7 @@ def test_what_promises_nothing_is_told(
     recorded: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a golden that was recorded without its noise."""
-    monkeypatch.setattr("esa_pytest.selftest.command.promised_sizes", lambda *_: {})
+    monkeypatch.setattr(command, "promised_sizes", lambda *_: {})
     status, lines, complaint = said(capsys, *CHEAP)
     assert status == pytest.ExitCode.USAGE_ERROR
     assert "promises nothing of reference" in complaint
