@@ -133,8 +133,8 @@ def other_meanings(sizes: Mapping[str, float]) -> list[str]:
 
 def _harmless(golden: NoiseSample, samples: Mapping[str, NoiseSample]) -> dict[str, NoiseSample]:
     """The samples without those of an attention implementation that computes something else."""
-    sizes = {name: _rms(golden, sample) for name, sample in samples.items()}
-    return {name: sample for name, sample in samples.items() if name not in other_meanings(sizes)}
+    apart = other_meanings({name: _rms(golden, sample) for name, sample in samples.items()})
+    return {name: sample for name, sample in samples.items() if name not in apart}
 
 
 def _patterns(golden: NoiseSample, samples: Mapping[str, NoiseSample]) -> set[str]:

@@ -1,9 +1,11 @@
 """Change weights, measure, restore bit for bit.
 
-from esa_pytest.perturbation import Perturbed, perturbation
+In a script:
 
-with Perturbed(network, [perturbation("model.layers.1.mlp.down_proj.weight", zero=[(3, 17)])]):
-...
+    from esa_pytest.perturbation import Perturbed, perturbation
+
+    with Perturbed(network, [perturbation("model.layers.1.mlp.down_proj.weight", zero=[(3, 17)])]):
+        ...
 """
 
 from esa_pytest.perturbation.guard import Guarded, guard

@@ -9,6 +9,7 @@ from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.drift.judge import judge, needs_reference
 from esa_pytest.drift.rules import Rules
 from esa_pytest.errors import GoldenMissingError, GuardError
+from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.loading import LoadedModel, device_class, dtype_of
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.golden.files import read_golden
@@ -48,6 +49,21 @@ class Guarded:
     def model(self) -> LoadedModel:
         """The loaded model."""
         return self.shelved.model
+
+    def evaluate(self, description: str, prepared: Prepared | None = None) -> Round:
+        """One evaluation of the weights as they are now, as the check evaluates them.
+
+        Args:
+            description: what the progress bar says.
+            prepared: what is scored, where that is to be another part or batch than the check's.
+        """
+        return evaluate(
+            self.model,
+            self.prepared if prepared is None else prepared,
+            seed=self.baseline.type.seeds[0],
+            description=description,
+            probabilities=self.baseline.type.calibration,
+        )
 
 
 def guarded_by(

@@ -11,7 +11,7 @@ from esa_pytest.drift.judge import judge
 from esa_pytest.drift.paired import blocks_of
 from esa_pytest.drift.seen import tiers_beyond
 from esa_pytest.errors import PerturbationError
-from esa_pytest.evaluation.evaluate import Round, evaluate
+from esa_pytest.evaluation.evaluate import Round
 from esa_pytest.evaluation.reference import probe, rounded_at_probe
 from esa_pytest.golden.assembly import summed_up
 from esa_pytest.perturbation.guard import Guarded
@@ -119,13 +119,7 @@ def evaluate_perturbed(guarded: Guarded, *, label: str) -> Record:
         guarded: the model, and what was scored of it.
         label: what was done to the weights, for people.
     """
-    done = evaluate(
-        guarded.model,
-        guarded.prepared,
-        seed=guarded.baseline.type.seeds[0],
-        description=f"{guarded.baseline.id}, perturbed",
-        probabilities=guarded.baseline.type.calibration,
-    )
+    done = guarded.evaluate(f"{guarded.baseline.id}, perturbed")
     reference = probe(guarded.model, guarded.prepared) if _wants_reference(guarded, done) else None
     return perturbed_record(guarded, done, reference, label=label)
 

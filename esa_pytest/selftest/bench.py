@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from esa_pytest.drift.judge import judge
 from esa_pytest.drift.reference import reference_drift
 from esa_pytest.drift.seen import tiers_beyond
 from esa_pytest.errors import EvaluationError
-from esa_pytest.evaluation.evaluate import Round, evaluate
+from esa_pytest.evaluation.evaluate import Round
 from esa_pytest.evaluation.fresh import bits_of
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.reference import probe
@@ -180,20 +181,8 @@ class Bench:
         guarded, prepared = self._guarded, self._guarded.prepared
         if change is not None and change.batch_tokens is not None:
             prepared = prepared.rebatched(change.batch_tokens)
-
-        def done() -> Round:
-            return evaluate(
-                guarded.model,
-                prepared,
-                seed=guarded.baseline.type.seeds[0],
-                description=f"{guarded.baseline.id}, selftest",
-                probabilities=guarded.baseline.type.calibration,
-            )
-
-        if change is None:
-            return done()
-        with change.context():
-            return done()
+        with nullcontext() if change is None else change.context():
+            return guarded.evaluate(f"{guarded.baseline.id}, selftest", prepared)
 
     def _probe(self, change: harmless.Change | None) -> Probe:
         if change is None:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from esa_pytest.evaluation.capacity import available_bytes
-from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.reference import probe
 from esa_pytest.perturbation.guard import Guarded
 from esa_pytest.perturbation.reversible import Applied, Perturbed
@@ -40,7 +39,7 @@ class Bench:
         self._rounded, self._reference = ResidualStream(network), ResidualStream(network)
         if self.shared:
             with self._rounded.recording():
-                self._evaluate("clean")
+                guarded.evaluate("clean")
             with self._reference.recording():
                 self._probe()
 
@@ -55,7 +54,7 @@ class Bench:
         first = first_layer_reached(network, [each.parameter for each in trial.perturbations])
         with Perturbed(network, trial.perturbations) as perturbed:
             with self._from(self._rounded, first):
-                done = self._evaluate(trial.label)
+                done = self._guarded.evaluate(trial.label)
             reference = None
             if done.non_finite is None and self._guarded.clean.probe is not None:
                 with self._from(self._reference, first):
@@ -69,16 +68,6 @@ class Bench:
     def _from(self, stream: ResidualStream, first: int) -> Iterator[None]:
         with stream.from_layer(first) if self.shared else nullcontext():
             yield
-
-    def _evaluate(self, label: str) -> Round:
-        guarded = self._guarded
-        return evaluate(
-            guarded.model,
-            guarded.prepared,
-            seed=guarded.baseline.type.seeds[0],
-            description=label,
-            probabilities=guarded.baseline.type.calibration,
-        )
 
     def _probe(self) -> Probe | None:
         if self._guarded.clean.probe is None:

@@ -9,7 +9,6 @@ import pytest
 from esa_pytest.baselines.catalog import baseline_of, load_catalog
 from esa_pytest.drift.rules import Rules
 from esa_pytest.errors import GoldenMissingError, GuardError
-from esa_pytest.evaluation.evaluate import evaluate
 from esa_pytest.perturbation import Perturbation, PerturbedRun, Scale, guard
 from esa_pytest.perturbation.guard import Guarded
 from esa_pytest.perturbation.run import drift_of, perturbed_record
@@ -52,7 +51,7 @@ def test_guard_of_a_baseline_that_passes(settings: Settings) -> None:
 
 def is_drift(guarded: Guarded) -> bool:
     """Whether the clean run, judged as a perturbed one, is anything but identical."""
-    done = evaluate(guarded.model, guarded.prepared, seed=1337, description="clean")
+    done = guarded.evaluate("clean")
     record = perturbed_record(guarded, done, guarded.clean.probe, label="nothing")
     return drift_of(guarded, record).verdict.outcome is not Outcome.IDENTICAL
 
