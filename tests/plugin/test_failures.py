@@ -77,12 +77,12 @@ def test_labels_off_by_one_are_changed_inputs(recorded: Project, monkeypatch: py
 
 
 def test_hidden_states_off_by_one_are_unexplained_bits(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from esa_pytest.evaluation import scoring
+    from esa_pytest.evaluation import head, scoring
 
-    whole = scoring._hidden_states
+    whole = head.hidden_states
     monkeypatch.setattr(
         scoring,
-        "_hidden_states",
+        "hidden_states",
         lambda network, ids: whole(network, ids).roll(1, dims=1) if len(ids[0]) > 16 else whole(network, ids),
     )
     result = recorded.run()
