@@ -1,6 +1,8 @@
 """Other tools that score the same windows, where they are installed."""
 
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy.typing as npt
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.prepared import Prepared
 
-BATCH_SIZES = (1, 2, 4)
+BATCH_SIZES = (1, 2)
 
 # A call that scores all windows, or why there is none.
 Contender = Callable[[], Any] | str
@@ -37,8 +39,14 @@ def lm_eval(model: LoadedModel, prepared: Prepared) -> dict[str, Contender]:
             prefix_token_id=int(batches[0].input_ids[0, 0]),
         )
         requests = [Instance(request_type="loglikelihood_rolling", doc={}, arguments=(text,), idx=0)]
-        found[f"lm-eval, batch {size}"] = lambda t=theirs, r=requests: t.loglikelihood_rolling(r, disable_tqdm=True)
+        found[f"lm-eval, batch {size}"] = lambda t=theirs, r=requests: _quietly(t, r)
     return found
+
+
+def _quietly(theirs: Any, requests: list[Any]) -> None:
+    # Its inner progress bar takes no option.
+    with redirect_stderr(StringIO()):
+        theirs.loglikelihood_rolling(requests, disable_tqdm=True)
 
 
 def llama_cpp(prepared: Prepared, gguf: Path) -> dict[str, Contender]:

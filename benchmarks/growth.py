@@ -1,7 +1,7 @@
 """How time and memory of an evaluation grow with tokens, layers and vocabulary, and what a large batch takes.
 
-    python benchmarks/growth.py --json growth.json
-    python benchmarks/growth.py --model smollm2-135m --tokens 8192
+    python -m benchmarks.growth --json growth.json
+    python -m benchmarks.growth --model smollm2-135m --tokens 8192
 
 The first doubles one thing at a time of a small random Llama, in interleaved rounds: time over that of the small one
 beside the ratio of their operations, which is what linear growth gives. Peak memory is that over the model, measured
@@ -32,6 +32,7 @@ from esa_pytest.evaluation.memory import peak_memory
 from esa_pytest.evaluation.scoring import score_batch
 from esa_pytest.records import Batch
 from esa_pytest.report.columns import aligned
+from esa_pytest.settings import tool_table
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -133,7 +134,7 @@ def _table(rounds: int) -> list[dict[str, Any]]:
 
 
 def _one_batch(name: str, num_tokens: int) -> dict[str, Any]:
-    checkpoint = locate(load_catalog({}, folder=ROOT).models[name], hub=Hub())
+    checkpoint = locate(load_catalog(tool_table(ROOT) or {}, folder=ROOT).models[name], hub=Hub())
     network = load_model(name, checkpoint, device=CPU).network
     ids = np.random.default_rng(0).integers(0, network.config.vocab_size, (num_tokens // 1024, 1025))
     targets = ids[:, 1:].astype(np.int32)

@@ -1,6 +1,6 @@
 """How fast tokens are scored beside what others do on the same model and windows, in one run.
 
-    python benchmarks/throughput.py --json throughput.json
+    python -m benchmarks.throughput --json throughput.json
 
 Contenders, in turn: the bare forward pass (`model(input_ids)`, nothing read of it); the common loop
 (`logits.float()`, `cross_entropy`, `argmax`); our evaluation, all metrics on, as smoke scores it and as standard does
@@ -30,12 +30,13 @@ from esa_pytest.evaluation.evaluate import evaluate
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
+from esa_pytest.settings import tool_table
 from esa_pytest.shelf import ModelShelf, Shelved
 
 ROOT = Path(__file__).resolve().parents[1]
 BARE = "bare forward"
 # Windows of a batch and context length.
-SHAPES = ((1, 256), (4, 256), (1, 1024), (2, 1024), (1, 4096))
+SHAPES = ((1, 128), (4, 128), (1, 512), (2, 512), (1, 2048))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +63,14 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m", help="of the catalog (default %(default)s)")
     parser.add_argument("--device", default="cpu", help="as --esa-device (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="behind one that warms up (default %(default)s)")
-    parser.add_argument("--windows", type=int, default=2, help="windows of 1,024 tokens (default %(default)s)")
+    parser.add_argument("--windows", type=int, default=2, help="to score (default %(default)s)")
+    parser.add_argument("--context", type=int, default=1024, help="tokens of a window (default %(default)s)")
     parser.add_argument("--shapes", action=argparse.BooleanOptionalAction, default=True, help="by batch shape too")
     parser.add_argument("--json", type=Path, help="where everything goes that was measured")
     arguments = parser.parse_args()
     shelf = ModelShelf(device=arguments.device)
-    baseline = baseline_of(arguments.model, "smoke", load_catalog({}, folder=ROOT))
-    setting = _setting(baseline, shelf, windows=arguments.windows, at_once=1, context_length=1024)
+    baseline = baseline_of(arguments.model, "smoke", load_catalog(tool_table(ROOT) or {}, folder=ROOT))
+    setting = _setting(baseline, shelf, windows=arguments.windows, at_once=1, context_length=arguments.context)
     found = {"contenders": _against_others(setting, _gguf(baseline), arguments.rounds)}
     if arguments.shapes:
         found["shapes"] = _by_shape(baseline, shelf, arguments.rounds)
