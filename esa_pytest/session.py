@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from esa_pytest.errors import SettingError
+from esa_pytest.exit_status import Failure, status_of
 
 if TYPE_CHECKING:
     from esa_pytest.check import GuardedBaseline
@@ -52,6 +53,7 @@ class BaselineSession:
         self._outcomes: dict[str, str] = {}
         self._reports: dict[str, str] = {}
         self._labels: dict[str, str] = {}
+        self._failed: list[pytest.TestReport] = []
 
     def settings(self) -> "Settings":
         """The settings, resolved at first use.
@@ -164,6 +166,8 @@ class BaselineSession:
             self._outcomes[report.nodeid] = str(properties["esa_outcome"])
         if "esa_report" in properties:
             self._reports[report.nodeid] = str(properties["esa_report"])
+        if report.failed:
+            self._failed.append(report)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:  # noqa: ARG002  (xdist's signature)
@@ -173,9 +177,23 @@ class BaselineSession:
 
     def finish(self, exitstatus: int) -> int:
         """The exit status of the session: one that selected baselines and judged none has not passed."""
-        if exitstatus == pytest.ExitCode.OK and self._nothing_judged() and not self.settings().allow_unjudged:
-            return int(pytest.ExitCode.TESTS_FAILED)
-        return exitstatus
+        if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            return exitstatus
+        failures = [
+            Failure(
+                guarded=report.nodeid in self._selected,
+                in_call=report.when == "call",
+                error=self._error_of(report.nodeid),
+            )
+            for report in self._failed
+        ]
+        unjudged = self._nothing_judged() and not self.settings().allow_unjudged
+        # Without a failed report of a test pytest has a reason of its own.
+        return int(status_of(failures, nothing_judged=unjudged) if failures or unjudged else exitstatus)
+
+    def _error_of(self, nodeid: str) -> str | None:
+        outcome = self._outcomes.get(nodeid, RECORDED)
+        return None if outcome in JUDGED or outcome == RECORDED else outcome
 
     def _nothing_judged(self) -> bool:
         is_worker = hasattr(self._config, "workerinput")
