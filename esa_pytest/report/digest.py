@@ -69,7 +69,7 @@ def _section(section: Section) -> list[str]:
     return [
         f"### {section.title}",
         "",
-        *(line for text in section.text for line in (escaped(text), "")),
+        *([escaped(section.text), ""] if section.text else []),
         *(line for text in section.warnings for line in (f"**Warning**: {escaped(text)}", "")),
         *(line for table in section.tables for line in _table(table)),
         *(

@@ -24,7 +24,7 @@ class Section:
     Attributes:
         slug: its anchor.
         title: its heading.
-        text: what a reader needs to know of it, a paragraph each.
+        text: what a reader needs to know of it; empty where that is nothing.
         warnings: what a reader should look at, a sentence each.
         tables: its tables.
         figures: its pictures.
@@ -32,7 +32,7 @@ class Section:
 
     slug: str
     title: str
-    text: tuple[str, ...] = ()
+    text: str = ""
     warnings: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
@@ -102,11 +102,9 @@ def _comparison(runs: Sequence[Run]) -> Section | None:
         slug="models",
         title="Across models",
         text=(
-            (
-                "Bits per byte compare models on the same text whatever their tokenizers; loss, perplexity and token "
-                "accuracy only those that share one. Each model scores equally many tokens of its own, so that longer "
-                "tokens cover more of the text."
-            ),
+            "Bits per byte compare models on the same text whatever their tokenizers; loss, perplexity and token "
+            "accuracy only those that share one. Each model scores equally many tokens of its own, so that longer "
+            "tokens cover more of the text."
         ),
         tables=tables,
         figures=comparison_figures(runs),
@@ -117,7 +115,7 @@ def _reported(runs: Sequence[Run]) -> Section | None:
     table = reported_table(runs)
     if table is None:
         return None
-    return Section(slug="reported", title="Beside what was reported", text=(f"Reported: {REMARK}.",), tables=(table,))
+    return Section(slug="reported", title="Beside what was reported", text=f"Reported: {REMARK}.", tables=(table,))
 
 
 def _positions(runs: Sequence[Run]) -> Section | None:
@@ -128,10 +126,8 @@ def _positions(runs: Sequence[Run]) -> Section | None:
         slug="positions",
         title="Drift by position",
         text=(
-            (
-                "How far the bf16 scores of this run lie from the golden's, by the position in the window. Runs whose bits "
-                "are the golden's have no drift and are left out."
-            ),
+            "How far the bf16 scores of this run lie from the golden's, by the position in the window. Runs with the "
+            "golden's bits have no drift and are left out."
         ),
         figures=figures,
     )
@@ -145,10 +141,8 @@ def _modules(runs: Sequence[Run]) -> Section | None:
         slug="modules",
         title="Drift by layer",
         text=(
-            (
-                "The float32 reference, module by module in the order of execution: what lies above 1 moved further than "
-                "harmless changes move it. It is asked where bits differ."
-            ),
+            "The float32 reference, module by module in the order of execution: what lies above 1 moved further than "
+            "harmless changes move it. It is asked where bits differ."
         ),
         figures=figures,
     )
@@ -161,7 +155,7 @@ def _calibration(runs: Sequence[Run]) -> Section | None:
     return Section(
         slug="calibration",
         title="Calibration",
-        text=("On the diagonal a model is right as often as it is sure; below it, it is too sure.",),
+        text="On the diagonal a model is right as often as it is sure; below it, it is too sure.",
         figures=figures,
     )
 
@@ -173,7 +167,7 @@ def _resources(runs: Sequence[Run]) -> Section | None:
     return Section(
         slug="resources",
         title="Throughput and memory",
-        text=("Efficiency is the achieved FLOP/s over that of a matrix product measured in the same run.",),
+        text="Efficiency is the achieved FLOP/s over that of a matrix product measured in the same run.",
         tables=(table,),
     )
 
@@ -189,7 +183,7 @@ def _history(histories: Sequence[History], trouble: str | None) -> Section | Non
     return Section(
         slug="history",
         title="What was accepted",
-        text=("A step is the drift of the loss that was accepted with a golden.",) if histories else (),
+        text="A step is the drift of the loss that was accepted with a golden." if histories else "",
         warnings=(
             *([] if trouble is None else [trouble]),
             *(f"{history.name}: {text}" for history in histories for text in warnings_of(history)),
