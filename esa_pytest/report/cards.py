@@ -86,7 +86,7 @@ def _unreadable(run: Unreadable) -> Card:
         standing=BROKEN,
         outcome="unreadable",
         decided=None,
-        reason=f"its manifest cannot be read ({run.cause}); run the baseline again, or fetch its folder anew",
+        reason=f"Its manifest cannot be read ({run.cause}); run the baseline again, or fetch its folder anew.",
     )
 
 
@@ -98,11 +98,19 @@ def _card(run: Run) -> Card:
         standing=standing_of(run),
         outcome=run.outcome,
         decided=verdict.tier_name if verdict is not None and decided else None,
-        reason=run.reason,
+        reason=_sentence(run.reason),
         advice=run.told,
         facts=_facts(run),
         tables=() if verdict is None else _tables(run, verdict),
     )
+
+
+def _sentence(reason: str | None) -> str | None:
+    """A clause as a sentence of its own."""
+    if not reason:
+        return None
+    end = "" if reason.endswith((".", "!", "?", '"')) else "."
+    return f"{reason[0].upper()}{reason[1:]}{end}"
 
 
 def _facts(run: Run) -> tuple[tuple[str, str], ...]:

@@ -65,10 +65,21 @@ def reported_table(runs: Sequence[Run]) -> Table | None:
     if not told:
         return None
     return Table(
-        caption="Measured here · reported elsewhere",
+        caption="Measured here and reported elsewhere",
         heading=("baseline", *(spoken for spoken, _, _ in _REPORTED)),
-        rows=tuple((run.name, *(_beside(run, name, layout) for _, name, layout in _REPORTED)) for run in told),
+        rows=tuple(
+            row
+            for run in told
+            for row in (
+                _figures(f"{run.name}, measured", _measured(run)),
+                _figures(f"{run.baseline}, reported", run.reported or {}),
+            )
+        ),
     )
+
+
+def _figures(name: str, values: Mapping[str, float | None]) -> tuple[str, ...]:
+    return (name, *(number(values.get(key), layout) for _, key, layout in _REPORTED))
 
 
 def _terminal_row(
@@ -142,8 +153,3 @@ def _bars(type_name: str, runs: Sequence[Run]) -> Figure | None:
             rows=tuple((name, f"{bits:.4f}") for name, bits in known),
         ),
     )
-
-
-def _beside(run: Run, name: str, layout: str) -> str:
-    reported = None if run.reported is None else run.reported.get(name)
-    return f"{number(_measured(run)[name], layout)} · {number(reported, layout)}"

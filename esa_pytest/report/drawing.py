@@ -125,15 +125,20 @@ def _paint_bars(axes: Any, panel: Bars) -> None:
     axes.set_xlabel(panel.unit)
 
 
+def _paint_limit(axes: Any, value: float, name: str) -> None:
+    """A dashed line, its name above the picture, where no bar covers it."""
+    axes.axhline(value, color=_MARK, ls="--")
+    axes.set_title(f"- - {name}", loc="right", fontsize=8.5, color=_MARK)
+
+
 def _paint_positions(axes: Any, panel: Positions) -> None:
     places = range(len(panel.labels))
     axes.bar(places, panel.rms, width=0.6, color=_MAIN)
     if panel.usual is not None:
-        axes.axhline(panel.usual, color=_MARK, ls="--")
-        axes.annotate(
-            "usual noise", (1, panel.usual), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=_MARK
-        )
-    axes.set_xticks(places, [_name(label) for label in panel.labels])
+        _paint_limit(axes, panel.usual, "usual under harmless changes")
+    # In two lines, where there are too many for one.
+    labels = [label.replace("-", "-\n") if len(panel.labels) > 4 else label for label in map(_name, panel.labels)]
+    axes.set_xticks(places, labels)
     axes.set_ylim(0, 1.18 * max(*panel.rms, panel.usual or 0.0, 1e-12))
     axes.ticklabel_format(axis="y", style="plain")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
@@ -148,12 +153,11 @@ def _paint_modules(axes: Any, panel: Modules) -> None:
     drawn = [min(max(size, low), high) for size in panel.sizes]
     places = range(len(drawn))
     axes.vlines(places, low, drawn, color=_MAIN, lw=max(0.6, min(4.0, 150 / len(drawn))))
-    axes.axhline(1.0, color=_MARK, ls="--")
-    axes.annotate("allowed", (1, 1.0), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=_MARK)
+    _paint_limit(axes, 1.0, "allowed")
     if panel.first_moved is not None:
         first = panel.first_moved
         axes.plot([first], [drawn[first]], marker="v", color=_MARK, ms=7, clip_on=False)
-        axes.set_title(f"▼ first moved: {_name(panel.first_name)}", loc="left", fontsize=8.5)
+        axes.set_title(f"▼ first moved: {_name(panel.first_name)}", loc="left", fontsize=8.5, pad=16)
     axes.set_yscale("log")
     axes.set_ylim(low, high)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

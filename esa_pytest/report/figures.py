@@ -110,9 +110,9 @@ def position_figure(run: Run) -> Figure | None:
 
 
 def module_figure(run: Run) -> Figure | None:
-    """Drift by layer; None where the reference probe did not run or has no fingerprints."""
+    """Drift by layer; None where the reference probe did not run, or not a single number of it moved."""
     reference = None if run.verdict is None else run.verdict.reference
-    if reference is None or not reference.modules:
+    if reference is None or not any(size != 0 for _, size in reference.modules):
         return None
     names = [name for name, _ in reference.modules]
     # What is NaN has moved, beyond any scale.

@@ -19,7 +19,7 @@ def resource_table(runs: Sequence[Run]) -> Table | None:
     columns = _FIRST | {name: f"{_spoken(name)}, GiB" for name in peaks}
     remarks = any(_remarks(run) for run in measured)
     return Table(
-        caption="Measured · golden · measured over golden",
+        caption="Measured, and beside it the golden",
         heading=("baseline", *columns.values(), *(["remarks"] if remarks else [])),
         rows=tuple(
             (run.name, *(_cell(run, name) for name in columns), *([_remarks(run) or NOTHING] if remarks else []))
@@ -49,8 +49,8 @@ def _cell(run: Run, name: str) -> str:
         return NOTHING
     if not isinstance(before, int | float):
         return _value(name, now)
-    ratio = f" · {now / before:.2f}" if before else ""
-    return f"{_value(name, now)} · {_value(name, before)}{ratio}"
+    ratio = f", ×{now / before:.2f}" if before else ""  # noqa: RUF001  (a sign)
+    return f"{_value(name, now)} (golden {_value(name, before)}{ratio})"
 
 
 def _value(name: str, value: float) -> str:
