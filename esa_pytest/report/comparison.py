@@ -71,7 +71,7 @@ def reported_table(runs: Sequence[Run]) -> Table | None:
             row
             for run in told
             for row in (
-                _figures(f"{run.name}, measured", _measured(run)),
+                *([_figures(f"{run.name}, measured", _measured(run))] if run.metrics is not None else []),
                 _figures(f"{run.baseline}, reported", run.reported or {}),
             )
         ),

@@ -125,17 +125,13 @@ def _paint_bars(axes: Any, panel: Bars) -> None:
     axes.set_xlabel(panel.unit)
 
 
-def _paint_limit(axes: Any, value: float, name: str) -> None:
-    """A dashed line, its name above the picture, where no bar covers it."""
-    axes.axhline(value, color=_MARK, ls="--")
-    axes.set_title(f"- - {name}", loc="right", fontsize=8.5, color=_MARK)
-
-
 def _paint_positions(axes: Any, panel: Positions) -> None:
     places = range(len(panel.labels))
     axes.bar(places, panel.rms, width=0.6, color=_MAIN)
     if panel.usual is not None:
-        _paint_limit(axes, panel.usual, "usual under harmless changes")
+        axes.axhline(panel.usual, color=_MARK, ls="--")
+        # Above the picture, where no bar covers it.
+        axes.set_title("- - usual under harmless changes", loc="right", fontsize=8.5, color=_MARK)
     # In two lines, where there are too many for one.
     labels = [label.replace("-", "-\n") if len(panel.labels) > 4 else label for label in map(_name, panel.labels)]
     axes.set_xticks(places, labels)
@@ -153,18 +149,18 @@ def _paint_modules(axes: Any, panel: Modules) -> None:
     drawn = [min(max(size, low), high) for size in panel.sizes]
     places = range(len(drawn))
     axes.vlines(places, low, drawn, color=_MAIN, lw=max(0.6, min(4.0, 150 / len(drawn))))
-    _paint_limit(axes, 1.0, "allowed")
+    axes.axhline(1.0, color=_MARK, ls="--")
     if panel.first_moved is not None:
         first = panel.first_moved
         axes.plot([first], [drawn[first]], marker="v", color=_MARK, ms=7, clip_on=False)
-        axes.set_title(f"▼ first moved: {_name(panel.first_name)}", loc="left", fontsize=8.5, pad=16)
+        axes.set_title(f"▼ first moved: {_name(panel.first_name)}", loc="left", fontsize=8.5)
     axes.set_yscale("log")
     axes.set_ylim(low, high)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_formatter(lambda _value, _: "")
     axes.grid(visible=False, axis="x")
     axes.set_xlabel("module, in the order of execution")
-    axes.set_ylabel("drift over allowed")
+    axes.set_ylabel("drift over allowed (dashed: 1)")
 
 
 def _paint_reliability(axes: Any, panel: Reliability) -> None:
@@ -173,7 +169,7 @@ def _paint_reliability(axes: Any, panel: Reliability) -> None:
     axes.plot(panel.confidence, panel.accuracy, color=_MAIN, lw=1)
     # The area of a point is its share of the tokens.
     sizes = [max(8.0, 110 * tokens / most) for tokens in panel.num_tokens]
-    axes.scatter(panel.confidence, panel.accuracy, s=sizes, color=_MAIN, zorder=3)
+    axes.scatter(panel.confidence, panel.accuracy, s=sizes, color=_MAIN, zorder=3, clip_on=False)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     ticks = [0, 0.25, 0.5, 0.75, 1]
