@@ -22,24 +22,24 @@ class Status(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """One failed report of a test.
+    """A test that failed.
 
     Attributes:
-        guarded: whether the test uses a baseline.
-        in_call: whether it failed in its own code, and not before, behind, or because its process died.
-        error: the class of the error that kept its baseline from a verdict; None where there was none.
+        guarded: whether it uses a baseline.
+        judged: whether its baseline came to a verdict, or had its golden recorded.
+        error: the class of the error that kept it from one; None where there is none.
     """
 
     guarded: bool
-    in_call: bool
-    error: str | None
+    judged: bool = False
+    error: str | None = None
 
 
 def status_of(failures: Iterable[Failure], *, nothing_judged: bool) -> Status:
     """The worst of what happened: a drift, what is broken, what could not be judged.
 
     Args:
-        failures: every failed report of the session.
+        failures: every failed test of the session.
         nothing_judged: whether baselines were selected and none came to a verdict, which is not allowed.
     """
     found = {_status(failure) for failure in failures}
@@ -52,8 +52,8 @@ def status_of(failures: Iterable[Failure], *, nothing_judged: bool) -> Status:
 
 def _status(failure: Failure) -> Status:
     """What one failure says; a test that is none of ours, or fails behind its verdict, is an ordinary failure."""
-    if failure.error is None:
-        return Status.BROKEN if failure.guarded and not failure.in_call else Status.DRIFTED
-    kind = getattr(errors, failure.error, None)
+    if failure.judged or not failure.guarded:
+        return Status.DRIFTED
+    kind = getattr(errors, failure.error or "", None)
     unavailable = isinstance(kind, type) and issubclass(kind, errors.UnavailableError)
     return Status.NOT_JUDGED if unavailable else Status.BROKEN

@@ -53,7 +53,7 @@ class BaselineSession:
         self._outcomes: dict[str, str] = {}
         self._reports: dict[str, str] = {}
         self._labels: dict[str, str] = {}
-        self._failed: list[pytest.TestReport] = []
+        self._failed: set[str] = set()
 
     def settings(self) -> "Settings":
         """The settings, resolved at first use.
@@ -167,7 +167,7 @@ class BaselineSession:
         if "esa_report" in properties:
             self._reports[report.nodeid] = str(properties["esa_report"])
         if report.failed:
-            self._failed.append(report)
+            self._failed.add(report.nodeid)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:  # noqa: ARG002  (xdist's signature)
@@ -179,21 +179,15 @@ class BaselineSession:
         """The exit status of the session: one that selected baselines and judged none has not passed."""
         if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return exitstatus
-        failures = [
-            Failure(
-                guarded=report.nodeid in self._selected,
-                in_call=report.when == "call",
-                error=self._error_of(report.nodeid),
-            )
-            for report in self._failed
-        ]
+        failures = [self._failure(nodeid) for nodeid in self._failed]
         unjudged = self._nothing_judged() and not self.settings().allow_unjudged
-        # Without a failed report of a test pytest has a reason of its own.
+        # Without a failed test pytest has a reason of its own.
         return int(status_of(failures, nothing_judged=unjudged) if failures or unjudged else exitstatus)
 
-    def _error_of(self, nodeid: str) -> str | None:
-        outcome = self._outcomes.get(nodeid, RECORDED)
-        return None if outcome in JUDGED or outcome == RECORDED else outcome
+    def _failure(self, nodeid: str) -> Failure:
+        outcome = self._outcomes.get(nodeid)
+        judged = outcome in JUDGED or outcome == RECORDED
+        return Failure(guarded=nodeid in self._selected, judged=judged, error=None if judged else outcome)
 
     def _nothing_judged(self) -> bool:
         is_worker = hasattr(self._config, "workerinput")

@@ -4,13 +4,12 @@ import pytest
 
 from esa_pytest.exit_status import Failure, Status, status_of
 
-DRIFT = Failure(guarded=True, in_call=True, error=None)
-OTHER_TEST = Failure(guarded=False, in_call=True, error=None)
-NO_GOLDEN = Failure(guarded=True, in_call=True, error="GoldenMissingError")
-TRACEBACK = Failure(guarded=True, in_call=True, error="RuntimeError")
-CRASHED = Failure(guarded=True, in_call=False, error=None)
-FIXTURE = Failure(guarded=False, in_call=False, error=None)
-STRICT = Failure(guarded=True, in_call=True, error="HubUnreachableError")
+DRIFT = Failure(guarded=True, judged=True)
+OTHER_TEST = Failure(guarded=False)
+NO_GOLDEN = Failure(guarded=True, error="GoldenMissingError")
+TRACEBACK = Failure(guarded=True, error="RuntimeError")
+CRASHED = Failure(guarded=True)
+STRICT = Failure(guarded=True, error="HubUnreachableError")
 
 
 def status(*failures: Failure, nothing_judged: bool = False) -> Status:
@@ -22,7 +21,7 @@ def test_nothing_failed() -> None:
 
 
 def test_a_verdict_and_any_other_failed_test_are_a_failure_as_pytest_has_it() -> None:
-    assert status(DRIFT) is status(OTHER_TEST) is status(FIXTURE) is Status.DRIFTED
+    assert status(DRIFT) is status(OTHER_TEST) is Status.DRIFTED
     assert int(Status.DRIFTED) == pytest.ExitCode.TESTS_FAILED
 
 
