@@ -245,12 +245,18 @@ class GuardedBaseline:
             yield
         except EsaError as error:
             told = error
+        except Exception as error:
+            # A mistake of ours, or a device that broke: pytest shows its traceback.
+            self._report.unjudged(error, skipped=False)
+            raise
+        if told is None:
+            return
+        skipped = isinstance(told, UnavailableError) and not self._context.settings.strict
+        self._report.unjudged(told, skipped=skipped)
         # Outside the except clause, so that pytest shows the sentence and not where it came from.
-        if isinstance(told, UnavailableError) and not self._context.settings.strict:
+        if skipped:
             raise pytest.skip.Exception(str(told)) from None
-        if told is not None:
-            self._context.add_property("esa_outcome", type(told).__name__)
-            raise pytest.fail.Exception(f"esa: {self.id} could not be judged. {told}", pytrace=False) from None
+        raise pytest.fail.Exception(f"esa: {self.id} could not be judged. {told}", pytrace=False) from None
 
 
 def _read(location: GoldenLocation) -> tuple[Record | None, GoldenError | None]:

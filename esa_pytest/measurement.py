@@ -14,6 +14,7 @@ from esa_pytest.evaluation.fresh import bits_of
 from esa_pytest.evaluation.metrics import stratum_metrics
 from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
+from esa_pytest.evaluation.text_bytes import scored_bytes
 from esa_pytest.golden.assembly import assemble
 from esa_pytest.records import Consistency, Metrics, Record
 from esa_pytest.shelf import Shelved
@@ -42,6 +43,7 @@ class Measurement:
         strata: the metrics of each stratum; none for a run that is not finite.
         consistency: how the run repeated itself; None where the baseline does not ask, or the run is not finite.
         first: the round that the record is of.
+        num_bytes: of the text that was scored, as UTF-8.
     """
 
     record: Record
@@ -50,6 +52,7 @@ class Measurement:
     strata: dict[str, Metrics]
     consistency: Consistency | None
     first: Round
+    num_bytes: int
 
     @property
     def prepared(self) -> Prepared:
@@ -89,6 +92,7 @@ def measure(
         consistency = measure_consistency(baseline, model, done) if done[0].non_finite is None else None
     repeated = time.perf_counter()
     record = assemble(baseline, shelved.checkpoint, model, done, provenance=provenance)
+    num_bytes = scored_bytes(prepared, model.tokenizer)
     if benchmark is not None:
         benchmark.extra_info.update(record.resources)
     seconds = {
@@ -107,6 +111,7 @@ def measure(
         strata=stratum_metrics(done[0].scores, record.strata) if record.metrics else {},
         consistency=consistency,
         first=done[0],
+        num_bytes=num_bytes,
     )
 
 

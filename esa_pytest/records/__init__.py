@@ -12,6 +12,7 @@ from esa_pytest.records.run import (
     Probe,
     ProbeNoise,
     Record,
+    ReliabilityBin,
     Repeat,
 )
 from esa_pytest.records.scores import (
@@ -62,6 +63,7 @@ __all__ = [
     "ProbeNoise",
     "Record",
     "ReferenceDrift",
+    "ReliabilityBin",
     "Repeat",
     "Statistic",
     "Tier",

@@ -79,6 +79,25 @@ class Calibration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReliabilityBin:
+    """The tokens whose likeliest token has a probability within a range; shown, not judged.
+
+    Attributes:
+        low: the range's lower end, itself outside.
+        high: its upper end, itself inside.
+        num_tokens: how many tokens lie in it.
+        confidence: the mean probability of their likeliest tokens.
+        accuracy: the share of them whose likeliest token was the target.
+    """
+
+    low: float
+    high: float
+    num_tokens: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Repeat:
     """One more evaluation of the same tokens by the same model.
 

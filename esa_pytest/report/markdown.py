@@ -51,8 +51,8 @@ def markdown_lines(compared: Sequence[Comparison], *, old: str, new: str) -> lis
     lines = [f"### Baselines: {escaped(old)} -> {escaped(new)}", ""]
     if not compared:
         return [*lines, "No golden on either side."]
-    lines += [_row(_HEADING), _row(["---"] * len(_HEADING))]
-    lines += [_row(_cells(one)) for one in compared]
+    lines += [row(_HEADING), row(["---"] * len(_HEADING))]
+    lines += [row(_cells(one)) for one in compared]
     for one in compared:
         lines += _details(one, old=old, new=new)
     return lines
@@ -66,7 +66,8 @@ def escaped(text: str) -> str:
     return flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _row(cells: Sequence[str]) -> str:
+def row(cells: Sequence[str]) -> str:
+    """The cells of one line of a table, escaped already."""
     return f"| {' | '.join(cells)} |"
 
 
@@ -148,8 +149,8 @@ def _details(one: Comparison, *, old: str, new: str) -> list[str]:
 def _change_table(what: str, changes: Sequence[Change], *, old: str, new: str) -> list[str]:
     if not changes:
         return []
-    heading = [_row([what, escaped(old), escaped(new)]), _row(["---"] * 3)]
-    return [*heading, *(_row([escaped(c.name), _value(c.golden), _value(c.measured)]) for c in changes), ""]
+    heading = [row([what, escaped(old), escaped(new)]), row(["---"] * 3)]
+    return [*heading, *(row([escaped(c.name), _value(c.golden), _value(c.measured)]) for c in changes), ""]
 
 
 def _value(value: str | None) -> str:

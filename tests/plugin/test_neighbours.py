@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from esa_pytest.exit_status import Status
 from tests.plugin.conftest import Project
 
 JUDGED = ["  identical      256 of 256 token NLLs bit-equal*", "esa: judged 1 of 1"]
@@ -64,7 +65,7 @@ def test_workers_judge_and_the_controller_counts(recorded: Project) -> None:
 def test_workers_that_judge_nothing_are_not_green(recorded: Project) -> None:
     recorded.write_test("import pytest\ndef test_baseline(esa_baseline):\n    pytest.skip('not today')\n")
     result = recorded.run_apart("-n", "2", "--dist", "loadgroup")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.ret == Status.NOT_JUDGED
     result.stdout.fnmatch_lines(["esa: judged 0 of 1"])
 
 
@@ -128,7 +129,7 @@ def test_the_packaged_suite_runs_in_a_folder_without_tests(pytester: pytest.Pyte
         "[tool.esa.types.smoke]\ncontext_lengths = [64]\nscored_tokens = { cpu = 64, cuda = 64 }\n"
     )
     missing = pytester.runpytest_subprocess("-p", "no:timeout", "--pyargs", "esa_pytest.suite", "-m", "smoke")
-    assert missing.ret == pytest.ExitCode.TESTS_FAILED
+    assert missing.ret == Status.BROKEN
     missing.stdout.fnmatch_lines(
         [
             (
