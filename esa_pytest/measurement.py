@@ -1,8 +1,8 @@
 """Measure a baseline: prepare its text, evaluate every round, see how they agree, assemble the record."""
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,6 +59,13 @@ class Measurement:
         """What was scored, in the batches that fitted."""
         return self.first.prepared
 
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the wall time of a block to a part's."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - begin
+
 
 def measure(
     baseline: Baseline,
@@ -96,8 +103,7 @@ def measure(
     if benchmark is not None:
         benchmark.extra_info.update(record.resources)
     seconds = {
-        "locate": shelved.locate_seconds,
-        "load": shelved.load_seconds,
+        **shelved.seconds,
         "prepare": ready - begin,
         "evaluate": evaluated - ready,
         "evaluate_first_round": done[0].seconds,

@@ -18,8 +18,11 @@ from esa_pytest.records import Outcome, Record, Verdict
 from esa_pytest.report import lines
 from esa_pytest.report.advice import REASON
 from esa_pytest.report.documents import Subject
+from esa_pytest.report.seconds import seconds_lines
 
 RECORDED = "recorded"
+# From -vv on.
+_TELLS_SECONDS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +107,8 @@ class CheckReport:
     ) -> None:
         """Write the run's documents and attach its results to the test's report."""
         measured = measurement.record
-        self.keep(measured)
+        with measurement.timed("keep"):
+            self.keep(measured)
         write_documents(
             self._output,
             measurement,
@@ -117,6 +121,8 @@ class CheckReport:
         )
         properties = lines.properties(outcome, verdict, measured)
         text = [*text, *run_lines(measurement, self.baseline.reported)]
+        if self.context.verbosity >= _TELLS_SECONDS:
+            text += seconds_lines(measurement.seconds)
         properties["esa_report"] = "\n".join([lines.environment_line(measured, golden), *text])
         for name, value in properties.items():
             self.context.add_property(name, value)

@@ -118,12 +118,15 @@ class BaselineSession:
 
     def guard(self, request: pytest.FixtureRequest) -> "GuardedBaseline":
         """The object behind the `esa_baseline` fixture of one test."""
+        from esa_pytest.imports import import_heavy
+
+        imported = import_heavy()
         from esa_pytest.check import GuardedBaseline
         from esa_pytest.context import CheckContext
         from esa_pytest.shelf import ModelShelf
 
         if self._shelf is None:
-            self._shelf = ModelShelf(device=self.settings().device)
+            self._shelf = ModelShelf(device=self.settings().device, rehash=self.settings().rehash)
         context = CheckContext(
             settings=self.settings(),
             shelf=self._shelf,
@@ -132,6 +135,8 @@ class BaselineSession:
             update=bool(self._config.option.update_snapshots),
             update_new_only=bool(self._config.option.update_new_snapshots_only),
             command=_command(request.node),
+            imported=imported,
+            verbosity=request.config.get_verbosity(),
             add_property=lambda name, value: request.node.user_properties.append((name, value)),
             limit=self._limit(request.node),
             guards=self._guards,

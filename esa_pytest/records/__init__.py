@@ -1,9 +1,8 @@
 """Frozen, keyword-only records that travel between rooms; no IO, and nothing heavier than numpy."""
 
+from esa_pytest.names import CALIBRATION_NAMES, METRIC_NAMES
 from esa_pytest.records.noise import Noise, Variant
 from esa_pytest.records.run import (
-    CALIBRATION_NAMES,
-    METRIC_NAMES,
     BitStability,
     Calibration,
     Consistency,

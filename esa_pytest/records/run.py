@@ -8,18 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esa_pytest.names import METRIC_NAMES
 from esa_pytest.records.noise import Noise
 from esa_pytest.records.scores import BlockScores, FloatArray, TokenScores, TopProbabilities
-
-METRIC_NAMES = (
-    "mean_nll",
-    "nll_sum",
-    "num_correct_tokens",
-    "num_scored_tokens",
-    "perplexity",
-    "token_accuracy",
-)
-CALIBRATION_NAMES = ("brier", "ece", "mean_entropy", "top_k_mass")
 
 
 @dataclass(frozen=True, kw_only=True)
