@@ -76,9 +76,10 @@ def _seen(settings: Settings, folder: Path, found: Sequence[Run | Unreadable]) -
     now = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="minutes")
     there = {run.baseline for run in found if isinstance(run, Run)}
     histories, trouble = _histories(settings)
+    shown = folder.relative_to(settings.root) if folder.is_relative_to(settings.root) else folder
     return overview(
         found,
-        made=f"Made {now} of {folder}",
+        made=f"Made {now} of {shown}",
         missing=[baseline.id for baseline in settings.baselines if baseline.id not in there],
         histories=histories,
         ledger_trouble=trouble,

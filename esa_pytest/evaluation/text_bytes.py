@@ -9,8 +9,8 @@ from esa_pytest.evaluation.quiet import quiet_transformers
 def scored_bytes(prepared: Prepared, tokenizer: PreTrainedTokenizerBase) -> int:
     """The bytes of UTF-8 that the scored tokens decode to.
 
-    Each window is decoded by itself, so that a character or blank that is cut at its border may count for up to three
-    bytes more or less.
+    Each window is decoded by itself, so that a character or a blank at its border, if it is cut, counts for a few bytes
+    more or less.
     """
     with quiet_transformers():
         return sum(

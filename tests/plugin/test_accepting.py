@@ -133,7 +133,7 @@ class TestRecording:
         before = contents(goldens_of(recorded))
         perturb(recorded, SMALL)
         result = recorded.run("--snapshot-update")
-        assert result.ret == FAILED
+        assert result.ret == Status.BROKEN
         result.stdout.fnmatch_lines(
             ["esa: tiny-smoke could not be judged. The ledger *ledger.jsonl is not valid in line 2: *; restore the *"]
         )

@@ -1,9 +1,14 @@
 """Manifests as runs leave them, and what is read of them."""
 
+import itertools
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from esa_pytest.report.runs import Run, read_run
+from esa_pytest.report.chronicle import History
+from esa_pytest.report.overview import Overview, overview
+from esa_pytest.report.runs import Run, Unreadable, read_run
+from tests.unit.ledger_builders import entry
 
 REPORTED: dict[str, Any] = {
     "loss": 0.1826,
@@ -113,3 +118,16 @@ def run(content: dict[str, Any]) -> Run:
     found = read_run(json.dumps(content).encode(), folder="tiny__smoke")
     assert isinstance(found, Run), found
     return found
+
+
+def seen(*found: Run | Unreadable, histories: Sequence[History] = (), trouble: str | None = None) -> Overview:
+    return overview(found, made="Made now", missing=(), histories=histories, ledger_trouble=trouble)
+
+
+def walking() -> History:
+    losses = [2.0 + 0.004 * step for step in range(8)]
+    entries = [entry(losses[0]), *(entry(now, before) for before, now in itertools.pairwise(losses))]
+    return History(name="tiny-smoke (cpu, float32)", entries=tuple(entries), golden_sha256=None, wanted=False)
+
+
+HISTORY = walking()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esa_pytest.evaluation.calibration import NUM_BINS, calibrate, expected_calibration_error
+from esa_pytest.evaluation.calibration import NUM_BINS, calibrate, expected_calibration_error, reliability
 from esa_pytest.records import TokenProbabilities
 from tests.unit.builders import token_scores
 
@@ -36,6 +36,20 @@ def plain_ece(pairs: list[tuple[float, bool]], num_bins: int) -> float:
             confidence = sum((c for c, _ in members), start=Fraction(0)) / len(members)
             error += Fraction(len(members), len(pairs)) * abs(accuracy - confidence)
     return float(error)
+
+
+@given(predictions)
+def test_the_bins_of_a_diagram_are_those_of_the_error(pairs: list[tuple[float, bool]]) -> None:
+    scores = token_scores([1.0] * len(pairs), argmax=[int(right) for _, right in pairs], target=[1] * len(pairs))
+    confidence = np.array([pair[0] for pair in pairs], dtype=np.float32)
+    bins = reliability(
+        scores,
+        TokenProbabilities(confidence=confidence, entropy=confidence, brier=confidence, top_k_mass=confidence),
+    )
+    assert sum(one.num_tokens for one in bins) == len(pairs)
+    assert all(one.num_tokens and one.low <= one.confidence <= one.high + 1e-7 for one in bins)
+    error = sum(one.num_tokens * abs(one.accuracy - one.confidence) for one in bins) / len(pairs)
+    assert error == pytest.approx(ece(pairs), abs=1e-12)
 
 
 @given(predictions, st.sampled_from([1, 2, 7, 10, 15]))

@@ -1,10 +1,8 @@
 """The page of a report: what stands in it, and that no text of a record becomes markup, a request, or a traceback."""
 
 import functools
-import itertools
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
@@ -14,16 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esa_pytest.report.chronicle import History
 from esa_pytest.report.digest import digest_lines
 from esa_pytest.report.drawing import svg_of
 from esa_pytest.report.figures import Bars, Figure, Losses, Modules, Panel, Positions, Reliability
-from esa_pytest.report.overview import Overview, overview
 from esa_pytest.report.page import ReportExtraMissingError, html_page
 from esa_pytest.report.runs import Run, Unreadable
 from esa_pytest.report.tables import Table
-from tests.unit.ledger_builders import entry
-from tests.unit.run_builders import REPORTED, document, drifted, run, unjudged
+from tests.unit.run_builders import HISTORY, REPORTED, document, drifted, run, seen, unjudged
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -54,10 +49,6 @@ class Skeleton(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text.append(data)
-
-
-def seen(*found: Run | Unreadable, histories: Sequence[History] = (), trouble: str | None = None) -> Overview:
-    return overview(found, made="Made now", missing=(), histories=histories, ledger_trouble=trouble)
 
 
 def page(*found: Run | Unreadable, **more: Any) -> str:
@@ -268,61 +259,6 @@ class TestPage:
         monkeypatch.setitem(__import__("sys").modules, "esa_pytest.report.drawing", None)
         with pytest.raises(ReportExtraMissingError, match=r"pip install 'esa-pytest\[report\]', or ask for Markdown"):
             page(run(document()))
-
-
-def walking() -> History:
-    losses = [2.0 + 0.004 * step for step in range(8)]
-    entries = [entry(losses[0]), *(entry(now, before) for before, now in itertools.pairwise(losses))]
-    return History(name="tiny-smoke (cpu, float32)", entries=tuple(entries), golden_sha256=None, wanted=False)
-
-
-HISTORY = walking()
-
-
-class TestSections:
-    def test_models_are_compared_by_bits_a_byte_the_fewest_first(self) -> None:
-        runs = [
-            run(document(model=name, text={"num_bytes": 10, "bits_per_byte": bits}))
-            for name, bits in (("a", 2.0), ("b", 1.0), ("c", None))
-        ]
-        section = seen(*runs).sections[0]
-        assert [row[0] for row in section.tables[0].rows] == ["b (cpu)", "a (cpu)", "c (cpu)"]
-        (bars,) = section.figures
-        assert bars.panel == Bars(names=("b", "a"), values=(1.0, 2.0), unit="bits per byte")
-
-    def test_throughput_and_memory_stand_beside_the_goldens(self) -> None:
-        golden = {"utc": None, "resources": {"throughput_tokens_per_second": 10000.0, "peak_rss_bytes": 2**30}}
-        section = seen(run(document(golden=golden))).sections[-1]
-        assert section.tables[0].heading == ("baseline", "tokens/s", "efficiency", "peak rss, GiB")
-        assert section.tables[0].rows == (
-            ("tiny-smoke (cpu)", "12,346 (golden 10,000, ×1.23)", "0.50", "1.50 (golden 1.00, ×1.50)"),  # noqa: RUF001
-        )
-
-    def test_an_outcome_of_tier_6_and_words_on_the_measurement_stand_beside_them(self) -> None:
-        slower = document(state="failed", outcome="throughput-drift", verdict={"tier": 6}, resources={"clock": "low"})
-        assert seen(run(slower)).sections[-1].tables[0].rows[0][-1] == "throughput-drift · clock: low"
-
-    def test_history_shows_accepted_steps_and_warns_of_a_walk(self) -> None:
-        section = seen(run(unjudged()), histories=[HISTORY]).sections[-1]
-        assert len(section.tables[0].rows) == 8
-        assert section.warnings[0].startswith("tiny-smoke (cpu, float32): the loss has walked +0.0")
-        (figure,) = section.figures
-        assert isinstance(figure.panel, Losses)
-        assert figure.panel.walked == (1, 2, 3, 4)
-        assert figure.numbers.rows[1][2] == "+2"
-
-    def test_a_ledger_that_cannot_be_read_is_a_sentence(self) -> None:
-        section = seen(run(unjudged()), trouble="The ledger is torn.").sections[-1]
-        assert (section.warnings, section.tables) == (("The ledger is torn.",), ())
-
-    def test_a_module_that_is_not_a_number_has_moved(self) -> None:
-        section = next(one for one in seen(run(drifted())).sections if one.slug == "modules")
-        assert section.figures[0].numbers.rows == (("model.layers.1.mlp", "40"), ("model.norm", "inf"))
-        assert "the first of 2 that moved is model.layers.1.mlp" in section.figures[0].description
-
-    def test_drift_by_position_knows_what_is_usual(self) -> None:
-        section = next(one for one in seen(run(drifted())).sections if one.slug == "positions")
-        assert section.figures[0].panel == Positions(labels=("0-15", "16-63"), rms=(1e-2, 3e-2), usual=0.01)
 
 
 def test_markdown_tells_the_same_with_its_remark() -> None:
