@@ -13,7 +13,8 @@ JUDGED = ["  identical      256 of 256 token NLLs bit-equal*", "esa: judged 1 of
 LIGHT = """
 import sys
 import esa_pytest.plugin
-light = {"esa_pytest", "esa_pytest.errors", "esa_pytest.options", "esa_pytest.plugin", "esa_pytest.session"}
+names = ("errors", "exit_status", "options", "plugin", "session")
+light = {"esa_pytest", *(f"esa_pytest.{name}" for name in names)}
 assert {name for name in sys.modules if name.startswith("esa_pytest")} == light
 heavy = {"torch", "transformers", "numpy", "scipy", "pydantic", "syrupy.assertion", "filelock", "psutil"}
 assert not heavy & set(sys.modules)
