@@ -26,6 +26,7 @@ class Benchmark(Protocol):
     """What is used of pytest-benchmark's fixture."""
 
     extra_info: dict[str, Any]
+    disabled: bool
 
     def pedantic(self, target: Callable[[], None], *, rounds: int, iterations: int) -> object:
         """Time `rounds` calls of the target."""
@@ -89,8 +90,6 @@ def measure(
         consistency = measure_consistency(baseline, model, done) if done[0].non_finite is None else None
     repeated = time.perf_counter()
     record = assemble(baseline, shelved.checkpoint, model, done, provenance=provenance)
-    if benchmark is not None:
-        benchmark.extra_info.update(record.resources)
     seconds = {
         "locate": shelved.locate_seconds,
         "load": shelved.load_seconds,

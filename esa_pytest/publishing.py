@@ -39,6 +39,7 @@ def write_documents(
             strata=measurement.strata,
             consistency=measurement.consistency,
             reported=None if reported is None else reported.model_dump(),
+            verdict=verdict,
         ),
     }
     for name, document in documents.items():

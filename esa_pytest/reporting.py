@@ -15,6 +15,7 @@ from esa_pytest.measurement import Measurement
 from esa_pytest.publishing import run_lines, write_documents
 from esa_pytest.records import Outcome, Record, Verdict
 from esa_pytest.report import lines
+from esa_pytest.report.resources import DISABLED_BENCHMARK, resource_figures
 
 RECORDED = "recorded"
 
@@ -100,10 +101,18 @@ class CheckReport:
             golden_file=self._shown(location),
         )
         properties = lines.properties(outcome, verdict, measured)
-        text = [*text, *run_lines(measurement, self.baseline.reported)]
+        text = [*text, *self._benchmarked(verdict, measured, golden), *run_lines(measurement, self.baseline.reported)]
         properties["esa_report"] = "\n".join([lines.environment_line(measured, golden), *text])
         for name, value in properties.items():
             self.context.add_property(name, value)
+
+    def _benchmarked(self, verdict: Verdict | None, measured: Record, golden: Record | None) -> list[str]:
+        """Tell pytest-benchmark what it does not time; a line where it keeps nothing."""
+        benchmark = self.context.benchmark
+        if benchmark is None:
+            return []
+        benchmark.extra_info.update(resource_figures(verdict, measured, golden))
+        return lines.notes_lines((f"{DISABLED_BENCHMARK}.",)) if benchmark.disabled else []
 
     @property
     def _output(self) -> Path:

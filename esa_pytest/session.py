@@ -35,6 +35,8 @@ JUDGED = frozenset(
         "reference-only",
         "numeric-drift",
         "metric-drift",
+        "throughput-drift",
+        "memory-drift",
     }
 )
 RECORDED = "recorded"

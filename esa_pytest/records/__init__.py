@@ -1,6 +1,7 @@
 """Frozen, keyword-only records that travel between rooms; no IO, and nothing heavier than numpy."""
 
 from esa_pytest.records.noise import Noise, Variant
+from esa_pytest.records.resources import MEMORY, THROUGHPUT, ResourceDrift, ResourceNoise, ResourceRound
 from esa_pytest.records.run import (
     CALIBRATION_NAMES,
     METRIC_NAMES,
@@ -41,7 +42,9 @@ from esa_pytest.records.verdict import (
 __all__ = [
     "CALIBRATION_NAMES",
     "MEASURED",
+    "MEMORY",
     "METRIC_NAMES",
+    "THROUGHPUT",
     "Batch",
     "BitDrift",
     "BitStability",
@@ -63,6 +66,9 @@ __all__ = [
     "Record",
     "ReferenceDrift",
     "Repeat",
+    "ResourceDrift",
+    "ResourceNoise",
+    "ResourceRound",
     "Statistic",
     "Tier",
     "TokenProbabilities",

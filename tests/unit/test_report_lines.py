@@ -5,7 +5,7 @@ import pytest
 from esa_pytest.drift.judge import judge
 from esa_pytest.evaluation.metrics import stratum_metrics
 from esa_pytest.records import BitDrift, BitStability, Change, MetricRow, NonFinite, Outcome, Record, Tier, Verdict
-from esa_pytest.report import evidence, layout, lines
+from esa_pytest.report import evidence, layout, lines, resources
 from tests.unit.builders import (
     CALIBRATION,
     ENVIRONMENT,
@@ -209,12 +209,12 @@ def test_environment_line_names_the_accelerator_where_there_is_one() -> None:
 )
 def test_throughput_is_compared_where_the_golden_has_an_efficiency(before: float | None, compared: str) -> None:
     golden = replace(GOLDEN, resources={"efficiency": before})
-    assert lines.throughput_line(GOLDEN, golden) == f"1,234 tok/s, {compared}; peak resident 1.00 GiB; batch 3x2"
+    assert resources.throughput_line(GOLDEN, golden) == f"1,234 tok/s, {compared}; peak resident 1.00 GiB; batch 3x2"
 
 
 def test_memory_names_each_peak() -> None:
     peaks = {"peak_resident_bytes": 2**29, "peak_cuda_allocated_bytes": 3 * 2**30, "rounds": 1, "peak_unknown": None}
-    assert lines.memory_text(peaks) == "peak resident 0.50 GiB, peak cuda allocated 3.00 GiB"
+    assert resources.memory_text(peaks) == "peak resident 0.50 GiB, peak cuda allocated 3.00 GiB"
 
 
 def test_metric_without_a_bound_is_shown_and_not_gated() -> None:
