@@ -141,7 +141,7 @@ def _why_no_throughput(golden: Record, measured: Record, now: float | None, free
     """Why throughput is not judged, a clause; the golden's part first, since it lasts."""
     noise = golden.resource_noise
     if noise is None:
-        return f"the golden measured no noise of it; {_RECORD_ANEW}"
+        return f"the golden was recorded without their noise; {_RECORD_ANEW}"
     values = _undisturbed(golden)
     if len(values) < LEAST_ROUNDS:
         disturbed = next((done.disturbance for done in noise.rounds if done.disturbance), "it has no such figure")
@@ -187,7 +187,7 @@ def _memory(golden: Record, measured: Record, rules: Rules, rate: float) -> Reso
 
 def _why_no_memory(golden: Record, measured: Record, peaks: Sequence[int], now: float | None) -> str | None:
     if golden.resource_noise is None:
-        return f"the golden measured no noise of it; {_RECORD_ANEW}"
+        return f"the golden was recorded without their noise; {_RECORD_ANEW}"
     if len(peaks) < LEAST_ROUNDS:
         return f"only {len(peaks)} of the golden's rounds have a peak, {LEAST_ROUNDS} are needed; {_RECORD_ANEW}"
     if now is None:

@@ -39,14 +39,14 @@ def peak_memory(device: torch.device) -> Iterator[dict[str, int]]:
         peaks["peak_granularity_bytes"] = _BLOCK_BYTES
         return
     _return_free_memory()
-    reset, start = _reset_rss_peak(), _rss("VmRSS")
+    reset, held = _reset_rss_peak(), _rss("VmRSS")
     yield peaks
     peak = _rss("VmHWM")
-    if not reset or start is None or peak is None:
+    if not reset or held is None or peak is None:
         peaks["peak_rss_of_process_bytes"] = _rss_peak_of_process()
         return
     peaks["peak_rss_bytes"] = peak
-    peaks["peak_rss_over_start_bytes"] = max(0, peak - start)
+    peaks["peak_rss_over_start_bytes"] = max(0, peak - held)
     peaks["peak_granularity_bytes"] = _huge_page_bytes()
 
 

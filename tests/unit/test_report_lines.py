@@ -10,6 +10,8 @@ from tests.unit.builders import (
     CALIBRATION,
     ENVIRONMENT,
     STRATA,
+    THROUGHPUT,
+    UNJUDGED,
     changed_identity,
     scored,
     small_record,
@@ -38,7 +40,8 @@ def failed(measured: Record, golden: Record = GOLDEN) -> list[str]:
 def test_identical_run_in_the_same_environment() -> None:
     assert lines.passed_lines(judge(GOLDEN, GOLDEN), GOLDEN, GOLDEN, STRATUM_METRICS) == [
         "  identical      6 of 6 token NLLs bit-equal   loss 2.0000  ppl 7.39  acc 50.0%",
-        "  throughput     1,234 tok/s, 1.00 of the golden's efficiency; peak resident 1.00 GiB; batch 3x2",
+        THROUGHPUT,
+        UNJUDGED,
         "  strata         prose 1.50 (3) · code 2.50 (3)",
         "  would have caught: any changed bit",
     ]
@@ -63,7 +66,8 @@ def test_run_within_noise_elsewhere() -> None:
             "  seen by        inputs unchanged · bits changed · meaning not asked · bf16 rounding not judged · "
             "metrics within tolerance"
         ),
-        "  throughput     1,234 tok/s, 1.00 of the golden's efficiency; peak resident 1.00 GiB; batch 3x2",
+        THROUGHPUT,
+        UNJUDGED,
         "  strata         prose 1.50 (3) · code 2.50 (3)",
         "  would have caught: a loss shift of 0.1% (provisional)",
     ]
@@ -93,6 +97,8 @@ def test_drifted_run_shows_the_table_the_environment_and_the_remedy() -> None:
             "  seen by        inputs unchanged · bits changed · meaning not asked · bf16 rounding not judged · "
             "metrics drifted"
         ),
+        THROUGHPUT,
+        UNJUDGED,
         "  environment    1 difference:",
         "    version.torch  2.9.0 -> 2.10.0",
         "  golden         g/cpu.json of 2026-01-02T03:04:05+00:00",
