@@ -168,17 +168,24 @@ def _memory(golden: Record, measured: Record, rules: Rules, rate: float) -> Reso
     assert now is not None  # noqa: S101  (asked before)
     values = np.array(peaks, dtype=np.float64)
     center = float(values.mean())
-    granularity = max(_number(side, "peak_granularity_bytes") or 0.0 for side in (golden.resources, measured.resources))
-    floor = max(granularity, MEMORY_BETWEEN_PROCESSES * center)
+    granularity = (_number(side.resources, "memory_granularity_bytes") or 0.0 for side in (golden, measured))
+    floor = max(*granularity, MEMORY_BETWEEN_PROCESSES * center)
     variance = float(values.var(ddof=1)) * (1 + 1 / values.size)
     spread = _spread(center, ((variance, values.size - 1), (floor**2, math.inf)))
-    share, source = rules.widened(MEMORY, _reach(spread, rate) / center if center > 0 else math.inf, MEASURED)
-    allowed = share * center if center > 0 else _reach(spread, rate)
+    reach = _reach(spread, rate)
+    share, source = rules.widened(MEMORY, reach / center if center > 0 else math.inf, MEASURED)
+    if source == MEASURED and share > MOST_ALLOWED - 1:
+        return replace(
+            known,
+            refusal=f"its noise and the size of pages would allow {reach / 2**20:.2g} MiB beside a peak of "
+            f"{center / 2**20:.2g} MiB, which judges nothing",
+        )
+    allowed = share * center
     return replace(
         known,
         lowest=max(0.0, center - allowed),
         highest=center + allowed,
-        noise=float(values.std(ddof=1)) / center if center > 0 else None,
+        noise=float(values.std(ddof=1)) / center,
         detectable=allowed + _quantile(spread, POWER),
         beyond=not abs(now - center) <= allowed,
         source=source,

@@ -25,7 +25,7 @@ def peak_memory(device: torch.device) -> Iterator[dict[str, int]]:
     `peak_rss_bytes` of the process, weights included; `peak_rss_of_process_bytes` where the kernel cannot reset its
     peak, which is then the peak since the process started. `peak_..._over_start_bytes` is what the work itself took:
     the peak over what was held when it began, which weights and everything else of the process are part of. It is
-    known to `peak_granularity_bytes`.
+    known to `memory_granularity_bytes`.
     """
     peaks: dict[str, int] = {}
     gc.collect()
@@ -36,7 +36,7 @@ def peak_memory(device: torch.device) -> Iterator[dict[str, int]]:
         peaks["peak_cuda_allocated_bytes"] = torch.cuda.max_memory_allocated(device)
         peaks["peak_cuda_allocated_over_start_bytes"] = peaks["peak_cuda_allocated_bytes"] - start
         peaks["peak_cuda_reserved_bytes"] = torch.cuda.max_memory_reserved(device)
-        peaks["peak_granularity_bytes"] = _BLOCK_BYTES
+        peaks["memory_granularity_bytes"] = _BLOCK_BYTES
         return
     _return_free_memory()
     reset, held = _reset_rss_peak(), _rss("VmRSS")
@@ -47,7 +47,7 @@ def peak_memory(device: torch.device) -> Iterator[dict[str, int]]:
         return
     peaks["peak_rss_bytes"] = peak
     peaks["peak_rss_over_start_bytes"] = max(0, peak - held)
-    peaks["peak_granularity_bytes"] = _huge_page_bytes()
+    peaks["memory_granularity_bytes"] = _huge_page_bytes()
 
 
 def _return_free_memory() -> None:

@@ -30,7 +30,11 @@ def throughput_line(measured: Record, golden: Record | None) -> str:
 
 def memory_text(resources: Mapping[str, float | int | str | None]) -> str:
     """The peak memory under the name of what it is."""
-    peaks = [(name, value) for name, value in resources.items() if name.startswith("peak_") and isinstance(value, int)]
+    peaks = [
+        (name, value)
+        for name, value in resources.items()
+        if name.startswith("peak_") and "over_start" not in name and isinstance(value, int)
+    ]
     return ", ".join(
         f"{name.removesuffix('_bytes').replace('_', ' ')} {value / 2**30:.2f} GiB" for name, value in peaks
     )
