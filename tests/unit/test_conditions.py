@@ -2,15 +2,17 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
-from esa_pytest.evaluation import conditions, gpu_conditions
+from esa_pytest.evaluation import conditions
 from esa_pytest.evaluation.conditions import disturbance_of_cpu, watch_conditions
 from esa_pytest.evaluation.gpu_conditions import disturbance_of_gpu, read_gpu
 
@@ -50,10 +52,10 @@ class Machine:
         self.wall, self.busy, self.own = 100.0, 50.0, 10.0
         self.folder = folder
         self.tell(pressure=1_000_000, throttled=0)
-        patch.setattr(conditions.time, "perf_counter", lambda: self.wall)
-        patch.setattr(conditions.psutil, "cpu_times", self.times)
-        patch.setattr(conditions.os, "times", lambda: SimpleNamespace(user=self.own, system=0.0))
-        patch.setattr(conditions.os, "cpu_count", lambda: 4)
+        patch.setattr(time, "perf_counter", lambda: self.wall)
+        patch.setattr(psutil, "cpu_times", self.times)
+        patch.setattr(os, "times", lambda: SimpleNamespace(user=self.own, system=0.0))
+        patch.setattr(os, "cpu_count", lambda: 4)
         patch.setattr(conditions, "_PRESSURE", folder / "pressure")
         patch.setattr(conditions, "_CGROUP", folder / "cpu.stat")
         patch.delenv("PYTEST_XDIST_WORKER", raising=False)
@@ -157,7 +159,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNvml]:
     fake = FakeNvml()
     monkeypatch.setitem(sys.modules, "pynvml", fake)
     properties = SimpleNamespace(uuid="1234-abcd")
-    monkeypatch.setattr(gpu_conditions.torch.cuda, "get_device_properties", lambda _device: properties)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: properties)
     return fake
 
 
