@@ -167,8 +167,8 @@ def test_noise_is_added_to_a_golden_without_by_calibrating(judged: Project, used
     judged.run().stdout.fnmatch_lines(
         [
             (
-                "  resources      throughput and memory not judged: the golden was recorded without their noise; record "
-                "it anew with --snapshot-update --esa-calibrate"
+                "  resources      throughput and memory not judged: the golden was recorded without their noise; "
+                "record it anew with --snapshot-update --esa-calibrate"
             )
         ]
     )
