@@ -87,6 +87,12 @@ OPTIONS = (
         lasting=False,
     ),
     Option(
+        name="resume",
+        default=False,
+        help="judge only what the last run did not finish, and show the rest as it was judged, unless it has changed",
+        lasting=False,
+    ),
+    Option(
         name="false_alarm_rate",
         default=1e-4,
         metavar="RATE",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from esa_pytest.options import add_options, is_configured
-from esa_pytest.session import FIXTURE, SESSION, BaselineSession, settings_or_usage_error
+from esa_pytest.resume.hooks import FIXTURE, Resuming
+from esa_pytest.session import JUDGED, SESSION, BaselineSession, settings_or_usage_error
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     session = config.stash[SESSION] = BaselineSession(config)
     config.pluginmanager.register(session, "esa-session")
+    resuming = Resuming(config, settings=session.settings, loaded=session.loaded, judged=JUDGED)
+    config.pluginmanager.register(resuming, "esa-resuming")
     if is_configured(config):
         settings_or_usage_error(session)
 

@@ -12,6 +12,11 @@ from esa_pytest.report.lines import calibration_lines, notes_lines
 from esa_pytest.report.reported import reported_lines
 
 
+def withdraw_manifest(folder: Path) -> None:
+    """Remove the manifest of an earlier run: where there is one, everything beside it is of the same run."""
+    (folder / "manifest.json").unlink(missing_ok=True)
+
+
 def write_documents(
     folder: Path,
     measurement: Measurement,
@@ -21,9 +26,16 @@ def write_documents(
     reported: Reported | None,
     golden_file: str,
 ) -> None:
-    """Write manifest.json and results_summary.json into a folder, each replaced whole."""
+    """Write results_summary.json and manifest.json into a folder, each replaced whole, the manifest last."""
     measured = measurement.record
     documents = {
+        "results_summary.json": results_summary(
+            measured,
+            outcome=outcome,
+            strata=measurement.strata,
+            consistency=measurement.consistency,
+            reported=None if reported is None else reported.model_dump(),
+        ),
         "manifest.json": manifest(
             measured,
             verdict,
@@ -32,13 +44,6 @@ def write_documents(
             notes=measurement.notes,
             consistency=measurement.consistency,
             golden_file=golden_file,
-        ),
-        "results_summary.json": results_summary(
-            measured,
-            outcome=outcome,
-            strata=measurement.strata,
-            consistency=measurement.consistency,
-            reported=None if reported is None else reported.model_dump(),
         ),
     }
     for name, document in documents.items():

@@ -12,7 +12,7 @@ from esa_pytest.context import CheckContext
 from esa_pytest.errors import GoldenMissingError
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.measurement import Measurement
-from esa_pytest.publishing import run_lines, write_documents
+from esa_pytest.publishing import run_lines, withdraw_manifest, write_documents
 from esa_pytest.records import Outcome, Record, Verdict
 from esa_pytest.report import lines
 
@@ -77,6 +77,7 @@ class CheckReport:
 
     def keep(self, measured: Record) -> None:
         """Keep what was measured beside the documents, so that it can be accepted."""
+        withdraw_manifest(self._output)
         keep_record(self._output, measured)
 
     def _publish(

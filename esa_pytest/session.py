@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from esa_pytest.errors import SettingError
+from esa_pytest.resume.hooks import FIXTURE, PROPERTY, RECORDED
 
 if TYPE_CHECKING:
+    from esa_pytest.baselines.catalog import Baseline
     from esa_pytest.check import GuardedBaseline
+    from esa_pytest.evaluation.checkpoints import Checkpoint
     from esa_pytest.measurement import Limit
     from esa_pytest.perturbation import Guarded
     from esa_pytest.settings import Settings
     from esa_pytest.shelf import ModelShelf
 
 SESSION = pytest.StashKey["BaselineSession"]()
-FIXTURE = "esa_baseline"
 PACKAGED_SUITE = "esa_pytest.suite"
 # What a test's report carries of a verdict; everything else under `esa_outcome` is the name of an error.
 JUDGED = frozenset(
@@ -37,7 +39,8 @@ JUDGED = frozenset(
         "metric-drift",
     }
 )
-RECORDED = "recorded"
+# Further lines of a test, by the property of its report that holds them.
+REMARKS = (PROPERTY,)
 
 
 class BaselineSession:
@@ -51,7 +54,7 @@ class BaselineSession:
         self._selected: set[str] = set()
         self._outcomes: dict[str, str] = {}
         self._reports: dict[str, str] = {}
-        self._labels: dict[str, str] = {}
+        self._remarks: dict[str, list[str]] = {}
 
     def settings(self) -> "Settings":
         """The settings, resolved at first use.
@@ -148,6 +151,10 @@ class BaselineSession:
         if self._shelf is not None:
             self._shelf.close()
 
+    def loaded(self, baseline: "Baseline") -> "Checkpoint | None":
+        """What the model of a baseline was loaded from, where it is the one in memory."""
+        return None if self._shelf is None else self._shelf.checkpoint_of(baseline)
+
     def forget_frames(self, item: pytest.Item) -> None:
         """Empty the frames of a failed test: pytest keeps its traceback, and with it whatever model it held."""
         if _is_guarded(item):
@@ -164,6 +171,7 @@ class BaselineSession:
             self._outcomes[report.nodeid] = str(properties["esa_outcome"])
         if "esa_report" in properties:
             self._reports[report.nodeid] = str(properties["esa_report"])
+        self._remarks[report.nodeid] = [f"  {properties[name]}" for name in REMARKS if name in properties]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:  # noqa: ARG002  (xdist's signature)
@@ -193,7 +201,7 @@ class BaselineSession:
             head, *body = report.split("\n")
             lines += [head] if head not in heads else []
             heads.add(head)
-            lines += [nodeid, *body]
+            lines += [nodeid, *body, *self._remarks[nodeid]]
         return [*lines, *self._advice(), *self._tally()]
 
     def _tally(self) -> list[str]:

@@ -44,6 +44,7 @@ class Settings:
         rounds: how often each evaluation is repeated; None for what the baseline type says.
         reason: why a golden is recorded.
         calibrate: whether the noise of each selected baseline is measured.
+        resume: whether what the last run judged stands, where nothing has changed since.
         rules: how strictly drift is judged.
         accept_limit: the largest relative shift of the loss that is accepted unforced.
         force: whether a larger one is accepted too.
@@ -62,6 +63,7 @@ class Settings:
     rounds: int | None
     reason: str | None
     calibrate: bool
+    resume: bool
     rules: Rules
     accept_limit: float
     force: bool
@@ -120,6 +122,7 @@ def resolve(config: pytest.Config) -> Settings:
         rounds=_rounds(values["rounds"]),
         reason=_text(values["reason"]),
         calibrate=_truth(values["calibrate"]),
+        resume=_truth(values["resume"]),
         rules=Rules(
             false_alarm_rate=_rate(values["false_alarm_rate"]), tolerances=_tolerances(table.get("tolerances", {}))
         ),

@@ -59,6 +59,11 @@ class ModelShelf:
             self._name = name
         return self._shelved
 
+    def checkpoint_of(self, baseline: Baseline) -> Checkpoint | None:
+        """What the model of a baseline was loaded from; None where it is not the one in memory."""
+        shelved = self._shelved
+        return shelved.checkpoint if shelved is not None and self._name == baseline.model_name else None
+
     def clear(self) -> None:
         """Drop the model and its memory."""
         if self._shelved is None:
