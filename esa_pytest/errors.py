@@ -113,6 +113,10 @@ class GuardError(EsaError):
     """The baseline's own check failed, so nothing that is measured on the model would mean anything."""
 
 
+class ClusterError(EsaError):
+    """A cluster cannot be used, or could not judge a baseline."""
+
+
 class AcceptanceError(GoldenError):
     """A run must not take the place of a golden."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from esa_pytest.cluster.hooks import ADDRESS, LongestFirst, OnRay
 from esa_pytest.options import add_options, is_configured
 from esa_pytest.resume.hooks import FIXTURE, Resuming
 from esa_pytest.session import JUDGED, SESSION, BaselineSession, settings_or_usage_error
@@ -39,8 +40,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(session, "esa-session")
     resuming = Resuming(config, settings=session.settings, loaded=session.loaded, judged=JUDGED)
     config.pluginmanager.register(resuming, "esa-resuming")
+    config.pluginmanager.register(LongestFirst(config, settings=session.settings), "esa-longest-first")
     if is_configured(config):
         settings_or_usage_error(session)
+    if (address := config.getoption(ADDRESS)) is not None:
+        config.pluginmanager.register(OnRay(config, address, settings=session.settings), "esa-on-ray")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -40,7 +40,7 @@ JUDGED = frozenset(
     }
 )
 # Further lines of a test, by the property of its report that holds them.
-REMARKS = (PROPERTY,)
+REMARKS = (PROPERTY, "esa_cluster")
 
 
 class BaselineSession:

@@ -10,8 +10,9 @@ from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.errors import EsaError
 from esa_pytest.evaluation.checkpoints import Checkpoint, locate
 from esa_pytest.evaluation.hub import Hub
-from esa_pytest.resume.key import golden_state, key_of, source_state, why_again
+from esa_pytest.resume.key import key_of, why_again
 from esa_pytest.resume.marks import Mark, forget_mark, read_mark, write_mark
+from esa_pytest.resume.states import golden_state, source_state
 from esa_pytest.settings import Settings
 
 

@@ -4,20 +4,18 @@ Two equal keys stand for the same question, so that the earlier answer holds. Wh
 key too many costs a second judgement, a key too few would hide a change.
 """
 
-import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import torch
 
-import esa_pytest
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.baselines.sources import DatasetCorpus, FileCorpus
 from esa_pytest.evaluation.checkpoints import Checkpoint
 from esa_pytest.evaluation.loading import resolve_device
 from esa_pytest.golden.environment import device_facts, variables, versions
+from esa_pytest.resume.states import code_state, files_sha256
 from esa_pytest.settings import Settings
 
 _HASHES = ("code", "test", "golden", "baseline", "text.", "model.")
@@ -47,7 +45,7 @@ def key_of(
         DeviceError: the device that was asked for is not there.
     """
     found = {
-        "code": _code(),
+        "code": code_state(),
         "test": test,
         "golden": golden,
         "baseline": _sha256(baseline.model_dump_json().encode()),
@@ -62,17 +60,6 @@ def key_of(
         "devices": ", ".join(sorted(_devices())),
     }
     return dict(sorted(found.items()))
-
-
-def golden_state(folder: Path) -> str:
-    """A hash over the goldens of one baseline for every device: names and bytes."""
-    return _files(path for path in folder.glob("[!.]*") if path.is_file())
-
-
-def source_state(test: Path, root: Path) -> str:
-    """A hash over the file of a test and every conftest.py above it, up to the rootdir."""
-    above = [folder / "conftest.py" for folder in test.parents if folder == root or root in folder.parents]
-    return _files([test, *(path for path in above if path.is_file())])
 
 
 def why_again(old: Mapping[str, str], new: Mapping[str, str]) -> str | None:
@@ -93,14 +80,6 @@ def _change(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
     return f"{name} {old.get(name, '(none)')} -> {new.get(name, '(none)')}"
 
 
-@functools.cache
-def _code() -> str:
-    """The version of this package and the content of its files."""
-    root = Path(esa_pytest.__file__).parent
-    files = (path for path in root.rglob("*") if path.suffix in (".py", ".toml"))
-    return f"{esa_pytest.__version__} {_files(files, below=root)}"
-
-
 def _settings(settings: Settings, updates: Mapping[str, bool]) -> dict[str, str]:
     """The settings that a verdict, or what is recorded, depends on."""
     found = {
@@ -119,7 +98,7 @@ def _settings(settings: Settings, updates: Mapping[str, bool]) -> dict[str, str]
 def _text(source: object) -> str:
     """What is known of a corpus' content without reading the hub: the others are pinned in the catalog."""
     if isinstance(source, FileCorpus):
-        return _files([source.path])
+        return files_sha256([source.path])
     if isinstance(source, DatasetCorpus) and source.path is not None:
         files = sorted(path for path in source.path.rglob("*") if path.is_file())
         states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
@@ -131,16 +110,6 @@ def _devices() -> list[str]:
     if not torch.cuda.is_available():
         return []
     return [torch.cuda.get_device_properties(index).name for index in range(torch.cuda.device_count())]
-
-
-def _files(paths: Iterable[Path], *, below: Path | None = None) -> str:
-    """A hash over the names and the bytes of files; one that is not there has no bytes."""
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        name = path.name if below is None else path.relative_to(below).as_posix()
-        content = path.read_bytes() if path.is_file() else b""
-        digest.update(name.encode("utf-8", "surrogateescape") + b"\0" + len(content).to_bytes(8, "little") + content)
-    return digest.hexdigest()
 
 
 def _sha256(data: bytes) -> str:

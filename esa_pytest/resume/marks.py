@@ -26,7 +26,7 @@ class Mark(BaseModel):
         reports: of its phases, as pytest serialises them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     version: Literal[1] = 1
     nodeid: str
