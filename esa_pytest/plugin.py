@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from esa_pytest.cluster.hooks import ADDRESS, LongestFirst, OnRay
+from esa_pytest.cluster.hooks import ADDRESS, LongestFirst, OnRay, silence
+from esa_pytest.evaluation.ranks import is_follower
 from esa_pytest.options import add_options, is_configured
 from esa_pytest.resume.hooks import FIXTURE, Resuming
 from esa_pytest.session import JUDGED, SESSION, BaselineSession, settings_or_usage_error
@@ -34,6 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and refuse settings that are not allowed before anything loads."""
+    if is_follower():
+        silence(config)
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     session = config.stash[SESSION] = BaselineSession(config)

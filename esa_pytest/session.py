@@ -5,13 +5,17 @@ Light until a baseline is used: no torch, no pydantic.
 
 import shlex
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from esa_pytest.errors import SettingError
+from esa_pytest.evaluation.ranks import agreed_status, is_follower
 from esa_pytest.resume.hooks import FIXTURE, PROPERTY, RECORDED
 
 if TYPE_CHECKING:
@@ -49,6 +53,7 @@ class BaselineSession:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._settings: Settings | None = None
+        self._private: tempfile.TemporaryDirectory[str] | None = None
         self._shelf: ModelShelf | None = None
         self._guards: dict[str, Guarded] = {}
         self._selected: set[str] = set()
@@ -68,6 +73,10 @@ class BaselineSession:
             from esa_pytest.settings import resolve
 
             self._settings = resolve(self._config)
+            if is_follower():
+                # The first rank writes what all have measured.
+                self._private = tempfile.TemporaryDirectory(prefix="esa-rank-")
+                self._settings = replace(self._settings, output_dir=Path(self._private.name))
         return self._settings
 
     def parameters(self) -> list[Any]:
@@ -182,8 +191,8 @@ class BaselineSession:
     def finish(self, exitstatus: int) -> int:
         """The exit status of the session: one that selected baselines and judged none has not passed."""
         if exitstatus == pytest.ExitCode.OK and self._nothing_judged() and not self.settings().allow_unjudged:
-            return int(pytest.ExitCode.TESTS_FAILED)
-        return exitstatus
+            exitstatus = int(pytest.ExitCode.TESTS_FAILED)
+        return agreed_status(exitstatus)
 
     def _nothing_judged(self) -> bool:
         is_worker = hasattr(self._config, "workerinput")

@@ -1,6 +1,9 @@
 """The hooks of running elsewhere: the order that pytest-xdist's workers get, and `--esa-ray`. Light until used."""
 
+import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -95,6 +98,15 @@ class OnRay:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             _stop_early(session)
         return True
+
+
+def silence(config: pytest.Config) -> None:
+    """Let a rank that follows print nothing, and write no file that the first rank writes."""
+    # Before pytest's terminal takes hold of it.
+    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (as long as the process)
+    for name in ("xmlpath", "benchmark_json"):
+        if hasattr(config.option, name):
+            setattr(config.option, name, None)
 
 
 def _stop_early(session: pytest.Session) -> None:

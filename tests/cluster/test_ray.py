@@ -127,6 +127,8 @@ class TestRefusals:
     def test_another_version(self, recorded: Project, three_nodes: Machines) -> None:
         recorded.pytester.makeconftest("import ray\nray.__version__ = '2.1.0'\n")
         told = self.refused(recorded, "--esa-ray", three_nodes.address)
-        assert told.startswith(f"ERROR: The Ray cluster at {three_nodes.address} has another version: Version mismatch")
+        assert told.startswith(
+            f"ERROR: The Ray cluster at {three_nodes.address} is of another version: Version mismatch"
+        )
         assert ray.__version__ in told
         assert "2.1.0" in told
