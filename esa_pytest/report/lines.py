@@ -8,19 +8,8 @@ import numpy as np
 from esa_pytest.drift.judge import environment_changes
 from esa_pytest.drift.noise_model import LEAST_VARIANTS
 from esa_pytest.drift.reference import WEAK_ABOVE, allowed_rms
-from esa_pytest.records import (
-    BitStability,
-    Calibration,
-    Change,
-    MetricRow,
-    Metrics,
-    Noise,
-    Outcome,
-    ProbeNoise,
-    Record,
-    Verdict,
-)
-from esa_pytest.report.evidence import evidence_lines, reference_lines
+from esa_pytest.records import Calibration, Change, MetricRow, Metrics, Noise, Outcome, ProbeNoise, Record, Verdict
+from esa_pytest.report.evidence import evidence_lines, reference_lines, stability_text
 from esa_pytest.report.layout import INDENT, count, labelled
 
 # People say loss; the code says mean_nll.
@@ -120,19 +109,11 @@ def recorded_lines(measured: Record, *, path: str, strata: Mapping[str, Metrics]
     assert measured.metrics is not None  # noqa: S101  (checked when packed)
     return [
         labelled("recorded", f"{path}   {quoted(measured.metrics)}"),
-        labelled("bits", _stability(measured.bit_stability)),
+        labelled("bits", stability_text(measured.bit_stability)),
         *noise_lines(measured),
         labelled("throughput", throughput_line(measured, None)),
         labelled("strata", strata_line(strata)),
     ]
-
-
-def _stability(stability: BitStability | None) -> str:
-    if stability is None:
-        return "stability not measured, since a fresh process would be without the other ranks"
-    if stability.proven:
-        return f"bit-equal in this and {count(stability.fresh_processes, 'fresh process', 'fresh processes')}"
-    return f"{stability.distinct_bit_patterns} bit patterns in {stability.fresh_processes + 1} processes: not stable"
 
 
 def noise_lines(measured: Record) -> list[str]:
