@@ -57,10 +57,10 @@ whatever the GPU: {parts}.
 - A GPU evaluates as fast as the log reported (the table of the README's models; not measured here): the median revision
   takes {evaluate:.2f} s of it. A standard baseline that was not reported of a model goes at the speed of its smoke.
 - Weights are read from a node's disk at 2 GB/s. One GPU a node, one revision at a time, a process each.
-- Unless a table says otherwise: {site.gpus} GPUs, {site.shared_rate * 8 / 1e9:g} Gbit/s from the store of weights to all,
-  {site.node_rate * 8 / 1e9:g} Gbit/s to one node, no weights there before, none fetched ahead; a GPU's node is lost every
-  {site.hours_between_losses:g} hours and back after {site.repair_seconds / 60:g} minutes; a lost revision is tried
-  {MOST_TRIES} times at most.
+- Unless a table says otherwise: {site.gpus} GPUs, {site.shared_rate * 8 / 1e9:g} Gbit/s from the store of weights to
+  all, {site.node_rate * 8 / 1e9:g} Gbit/s to one node, no weights there before, none fetched ahead; a GPU's node is
+  lost every {site.hours_between_losses:g} hours and back after {site.repair_seconds / 60:g} minutes; a lost revision is
+  tried {MOST_TRIES} times at most.
 - What was measured is of baselines of 2,048 scored tokens; a standard baseline is charged the same once more, though it
   has more tokens.
 """

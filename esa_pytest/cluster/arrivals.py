@@ -42,9 +42,7 @@ def bring_home(answer: Answer, *, folder: str, output_dir: Path, golden_dir: Pat
 def _refuse_names(names: list[str]) -> None:
     for name in names:
         if not _NAME.fullmatch(name):
-            raise ClusterError(
-                f"A node sent a file named {name!r}, which is no name of a file of ours; it was not kept."
-            )
+            raise ClusterError(f"A node sent a file named {name!r}, which is no file of ours; nothing of it was kept.")
 
 
 def _write_outputs(folder: Path, outputs: Mapping[str, bytes]) -> None:
