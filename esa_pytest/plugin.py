@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from esa_pytest.cluster.hooks import ADDRESS, LongestFirst, OnRay, silence
+from esa_pytest.cluster.hooks import ADDRESS, LongestFirst, OnRay, refuse_under_torchrun, silence
 from esa_pytest.evaluation.ranks import is_follower
 from esa_pytest.options import add_options, is_configured
 from esa_pytest.resume.hooks import FIXTURE, Resuming
@@ -35,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and refuse settings that are not allowed before anything loads."""
+    refuse_under_torchrun(config)
     if is_follower():
         silence(config)
     for marker in MARKERS:

@@ -47,9 +47,9 @@ def _refuse_names(names: list[str]) -> None:
 
 def _write_outputs(folder: Path, outputs: Mapping[str, bytes]) -> None:
     """As a check itself writes them: no manifest beside the record of another run, and the mark last of all."""
-    if not outputs:
-        return
-    (folder / _MANIFEST).unlink(missing_ok=True)
+    if any(not name.startswith(PREFIX) for name in outputs):
+        # A node that resumed, or skipped, sends nothing but the mark that it was given.
+        (folder / _MANIFEST).unlink(missing_ok=True)
     pairs = {name for name in outputs if name.endswith(".json") and f"{name.removesuffix('.json')}.npz" in outputs}
     arrays = {f"{name.removesuffix('.json')}.npz" for name in pairs}
     for name in sorted(outputs.keys() - arrays, key=_lateness):

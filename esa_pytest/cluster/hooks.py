@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from esa_pytest.errors import ClusterError
+from esa_pytest.evaluation.ranks import world_size
 from esa_pytest.options import is_configured
 from esa_pytest.resume.hooks import baseline_of
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from esa_pytest.settings import Settings
 
 _SECONDS = "esa_seconds"
-ADDRESS = "--esa-ray"
+ADDRESS, RESUME = "--esa-ray", "--esa-resume"
 
 
 class LongestFirst:
@@ -73,7 +74,7 @@ class OnRay:
         """
         self._config = config
         self._settings = settings
-        if config.getoption("dist", default="no") != "no" or getattr(config.option, "tx", None):
+        if distributes(config):
             raise pytest.UsageError(
                 f"{ADDRESS} and -n are two ways to run tests elsewhere, and one of them is enough; leave -n out."
             )
@@ -98,6 +99,29 @@ class OnRay:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             _stop_early(session)
         return True
+
+
+def refuse_under_torchrun(config: pytest.Config) -> None:
+    """Ranks must take the same decisions: nobody may give one of them less to do.
+
+    Raises:
+        pytest.UsageError: an option would.
+    """
+    asked = {
+        "-n": distributes(config),
+        ADDRESS: config.getoption(ADDRESS),
+        "--esa-resume": config.getoption("esa_resume"),
+    }
+    given = [name for name, value in asked.items() if value]
+    if world_size() > 1 and given:
+        raise pytest.UsageError(
+            f"{' and '.join(given)} cannot be used under torchrun, whose ranks run every test together; leave it out."
+        )
+
+
+def distributes(config: pytest.Config) -> bool:
+    """Whether pytest-xdist has workers."""
+    return config.getoption("dist", default="no") != "no" or bool(getattr(config.option, "tx", None))
 
 
 def silence(config: pytest.Config) -> None:

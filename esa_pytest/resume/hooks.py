@@ -124,8 +124,8 @@ class Resuming:
                 self._settings(),
                 run=run_id(self._config),
                 updates={
-                    "update": bool(option.update_snapshots),
-                    "update_new_only": bool(option.update_new_snapshots_only),
+                    "update": bool(getattr(option, "update_snapshots", False)),
+                    "update_new_only": bool(getattr(option, "update_new_snapshots_only", False)),
                 },
             )
         return self._journal

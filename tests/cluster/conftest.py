@@ -26,7 +26,7 @@ def kept_three(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def three(project: Project, bits_taken_for_stable: None, kept_three: Path) -> Three:  # noqa: F811
+def three(project: Project, bits_taken_for_stable: None, kept_three: Path) -> Iterator[Three]:  # noqa: F811
     """A project of three baselines whose goldens are recorded, and that has never run since."""
     project.configure(more=MORE.format(path=project.checkpoint))
     project.add('smoke = ["tiny"]', 'smoke = ["tiny", "second", "third"]')
@@ -37,7 +37,9 @@ def three(project: Project, bits_taken_for_stable: None, kept_three: Path) -> Th
         shutil.copytree(goldens, kept_three)
     shutil.copytree(kept_three, goldens, dirs_exist_ok=True)
     project.write_test(TEST.format(folder=str(project.pytester.path)))
-    return Three(project=project)
+    made = Three(project=project)
+    yield made
+    made.end()
 
 
 @pytest.fixture(scope="session")

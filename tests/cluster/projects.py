@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -30,7 +30,9 @@ from pathlib import Path
 
 def test_baseline(esa_baseline):
     name, here = esa_baseline.baseline.model_name, Path({folder!r})
-    here.joinpath(f"started-{{name}}-{{os.getpid()}}").write_text(node_id())
+    # Whole or not at all: somebody is waiting for it.
+    here.joinpath(f"begun-{{name}}").write_text(node_id())
+    here.joinpath(f"begun-{{name}}").rename(here / f"started-{{name}}-{{os.getpid()}}")
     while here.joinpath(f"hold-{{name}}").exists():
         time.sleep(0.05)
     if here.joinpath(f"hungry-{{name}}").exists():
@@ -52,7 +54,7 @@ def node_id():
 """
 # What differs between two runs of the same, and what does not say what was computed.
 _OF_THE_RUN = ("provenance", "resources", "seconds")
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,7 @@ class Three:
     """The project, and how runs of it are looked at."""
 
     project: Project
+    processes: "list[subprocess.Popen[str]]" = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -85,7 +88,7 @@ class Three:
             "--junit-xml=junit.xml",
         ]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*command, *arguments],
             cwd=self.folder,
             env=environment | {"OMP_NUM_THREADS": "1"},
@@ -94,6 +97,15 @@ class Three:
             text=True,
             start_new_session=True,
         )
+        self.processes.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what a test that failed has left running: it would hold a node against the next one."""
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
 
     def finish(self, process: "subprocess.Popen[str]") -> "Done":
         output, _ = process.communicate(timeout=4 * WAIT_SECONDS)

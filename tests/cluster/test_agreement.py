@@ -5,7 +5,7 @@ import pytest
 from tests.cluster.machines import Machines
 from tests.cluster.projects import NAMES, Three
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 PASSED = {f"test_baseline[{name}-smoke]": ["passed"] for name in NAMES} | {"test_of_no_baseline": ["passed"]}
 
 

@@ -16,7 +16,7 @@ from tests.plugin.conftest import Project
 
 TIMES = range(int(os.environ.get("CLUSTER_TIMES", "1")))
 PASSED = {f"test_baseline[{name}-smoke]": ["passed"] for name in NAMES} | {"test_of_no_baseline": ["passed"]}
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize("time", TIMES)
@@ -67,6 +67,7 @@ def test_a_driver_that_is_ended_leaves_what_was_judged_and_is_taken_up(
     assert done.output.count("  resumed        judged at ") == 2
     assert [len(three.started(name)) for name in NAMES] == [1, 2, 1]
     assert three.marks() == set(FOLDERS)
+    assert {manifest["outcome"] for manifest, *_ in three.computed().values()} == {"identical"}
 
 
 def test_a_task_out_of_memory_is_an_error_of_its_baseline_and_not_tried_for_ever(three: Three) -> None:

@@ -98,6 +98,10 @@ def test_ranks_and_model_must_fit_each_other(split: Split) -> None:
     alone.stdout.fnmatch_lines(
         ["*The model tiny is tensor_parallel and this is a single process; run it alone with torchrun *-k tiny."]
     )
+    for option in ("--esa-resume", "--esa-ray=auto", "-n1"):
+        refused, _ = split.run(option)
+        name = option.removesuffix("=auto").removesuffix("1")
+        assert f"ERROR: {name} cannot be used under torchrun, whose ranks run every test together; leave it" in refused
     split.project.add("tensor_parallel = true\n", "")
     told, statuses = split.run("-rs")
     assert statuses == [1, 1]

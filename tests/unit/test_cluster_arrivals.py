@@ -70,6 +70,13 @@ def test_outputs_are_written_with_the_mark_last_and_no_old_manifest_beside_a_new
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == outputs
 
 
+def test_a_node_that_resumed_leaves_the_documents_alone(tmp_path: Path) -> None:
+    home(Answer(node="n", outputs={"manifest.json": b"old"}), tmp_path)
+    home(Answer(node="n", outputs={"judged-00.json": b"{}"}), tmp_path)
+    names = {path.name for path in (tmp_path / "outputs" / FOLDER).iterdir()}
+    assert names == {"manifest.json", "judged-00.json"}
+
+
 def test_a_golden_comes_home_with_its_line(tmp_path: Path) -> None:
     measured = small_record()
     home(recorded(tmp_path / "goldens", measured), tmp_path)
