@@ -1,6 +1,7 @@
 """The plan as Markdown: what was measured, what is assumed, a table for each thing that is varied, what limits."""
 
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -43,11 +44,15 @@ def _inputs(known: "Measured", revisions: Sequence[Revision], site: Site) -> str
     parts = ", ".join(f"{part} {seconds:.2f} s" for part, seconds in known.cpu_parts.items())
     evaluate = statistics.median(revision.seconds["evaluate"] for revision in revisions)
     size = statistics.fmean(revision.size for revision in revisions)
+    names = ", ".join(known.manifests)
+    measured = (
+        f"On the machine that wrote this: the start of a process that judges, {known.start:.2f} s of the processor "
+        f"(median of three); and of {len(known.manifests)} manifests ({names}) the medians of what is done whatever the "
+        f"GPU, in seconds of the clock on a busy machine: {parts}."
+    )
     return f"""## What was measured
 
-On the machine that wrote this, while it was busy: the start of a process that judges, {known.start:.2f} s (median of
-three); and of {len(known.manifests)} manifests ({", ".join(known.manifests)}) the medians of what the processor does
-whatever the GPU: {parts}.
+{textwrap.fill(measured, width=118, break_on_hyphens=False)}
 
 ## What is assumed
 
