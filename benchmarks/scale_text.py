@@ -47,8 +47,8 @@ def _inputs(known: "Measured", revisions: Sequence[Revision], site: Site) -> str
     names = ", ".join(known.manifests)
     measured = (
         f"On the machine that wrote this: the start of a process that judges, {known.start:.2f} s of the processor "
-        f"(median of three); and of {len(known.manifests)} manifests ({names}) the medians of what is done whatever the "
-        f"GPU, in seconds of the clock on a busy machine: {parts}."
+        f"(median of three); and of {len(known.manifests)} manifests ({names}) the medians of what is done whatever "
+        f"the GPU, in seconds of the clock on a busy machine: {parts}."
     )
     return f"""## What was measured
 

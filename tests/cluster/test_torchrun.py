@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ def pytest_sessionstart(session):
     kept.append(session)
 
 def pytest_unconfigure(config):
-    Path(f"status-{os.environ.get('RANK', 'none')}").write_text(str(int(kept[0].exitstatus)))
+    # A usage error ends a rank before its session begins.
+    for session in kept:
+        Path(f"status-{os.environ.get('RANK', 'none')}").write_text(str(int(session.exitstatus)))
 """
 
 
@@ -38,8 +41,15 @@ class Split:
 
     def run(self, *arguments: str) -> tuple[str, list[int]]:
         """What the ranks printed together, and their exit statuses."""
-        launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=0"]
-        done = subprocess.run(
+        done = self.launch(*arguments)
+        statuses = [int((self.folder / f"status-{rank}").read_text(encoding="ascii")) for rank in range(2)]
+        assert (done.returncode == 0) == (statuses == [0, 0]), done.stdout
+        return done.stdout, statuses
+
+    def launch(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        launch = ["-m", "torch.distributed.run", "--nproc-per-node=2"]
+        launch += ["--master-addr=127.0.0.1", f"--master-port={_free_port()}"]
+        return subprocess.run(
             [sys.executable, *launch, "-m", "pytest", "-p", "no:timeout", "-p", "no:cacheprovider", *arguments],
             cwd=self.folder,
             env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
@@ -48,10 +58,14 @@ class Split:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
+            timeout=600,
         )
-        statuses = [int((self.folder / f"status-{rank}").read_text(encoding="ascii")) for rank in range(2)]
-        assert (done.returncode == 0) == (statuses == [0, 0]), done.stdout
-        return done.stdout, statuses
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 @pytest.fixture
@@ -99,7 +113,7 @@ def test_ranks_and_model_must_fit_each_other(split: Split) -> None:
         ["*The model tiny is tensor_parallel and this is a single process; run it alone with torchrun *-k tiny."]
     )
     for option in ("--esa-resume", "--esa-ray=auto", "-n1"):
-        refused, _ = split.run(option)
+        refused = split.launch(option).stdout
         name = option.removesuffix("=auto").removesuffix("1")
         assert f"ERROR: {name} cannot be used under torchrun, whose ranks run every test together; leave it" in refused
     split.project.add("tensor_parallel = true\n", "")
