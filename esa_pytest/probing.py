@@ -34,7 +34,11 @@ def completed(measurement: Measurement, baseline: Baseline, model: LoadedModel) 
     """
     with _timed(measurement, "bit_stability"):
         stability = measure_bit_stability(
-            baseline, measurement.first.scores, device=model.device, batch_tokens=measurement.prepared.batch_tokens
+            baseline,
+            measurement.first.scores,
+            device=model.device,
+            batch_tokens=measurement.prepared.batch_tokens,
+            beside=measurement.first.beside,
         )
     return replace(calibrated(measurement, baseline, model), bit_stability=stability)
 

@@ -12,7 +12,7 @@ from esa_pytest.drift.numeric import paired_drift
 from esa_pytest.drift.reference import reference_drift
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.drift.sight import ANY_BIT, detectable, spoken
-from esa_pytest.drift.statistics import bit_drift
+from esa_pytest.drift.statistics import record_drift
 from esa_pytest.records import (
     BitDrift,
     Change,
@@ -85,7 +85,7 @@ def judge(golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) -> Ver
         return non_finite_verdict(measured)
     model = noise_model_of(golden)
     rows = metric_rows(golden, measured, model, rules)
-    bits = bit_drift(golden.scores, measured.scores)
+    bits = record_drift(golden, measured)
     if bits.num_changed == 0 and all(row.golden == row.measured or row.within for row in rows):
         evidence = _Evidence(
             environment=environment, rows=rows, bits=bits, detectable=detectable(golden, model, rules, in_full=False)

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from esa_pytest.drift.context import num_context_metrics
 from esa_pytest.drift.instruments import (
     STATISTIC_NAMES,
     Reading,
@@ -25,7 +26,8 @@ from esa_pytest.records import CALIBRATION_NAMES, MEASURED, BlockScores, PairedD
 
 def family_of(golden: Record) -> int:
     """How many statistics share the rate of false alarms: the instruments, and tier 5's metrics beside the loss."""
-    return len(STATISTIC_NAMES) + 1 + (0 if golden.calibration is None else len(CALIBRATION_NAMES))
+    calibration = 0 if golden.calibration is None else len(CALIBRATION_NAMES)
+    return len(STATISTIC_NAMES) + 1 + calibration + num_context_metrics(golden)
 
 
 def paired_drift(golden: Record, measured: Record, model: NoiseModel | None, rules: Rules) -> PairedDrift:

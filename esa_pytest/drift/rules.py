@@ -16,6 +16,9 @@ TOLERANCE_NAMES = (
     "top1_flips",
     "reference_rms",
     "reference_maximum",
+    "position_nll",
+    "context_gain",
+    "retrieval_gain",
 )
 TOLERANCES = "[tool.esa.tolerances]"
 

@@ -36,7 +36,13 @@ class _Change:
     name: str
     context: Callable[[], AbstractContextManager[None]] = nullcontext
     batch_tokens: int | None = None
+    chunk_tokens: int | None = None
     switches: Mapping[str, bool] = field(default_factory=dict)
+
+    def of(self, prepared: Prepared) -> Prepared:
+        """What is scored, in the batches and chunks of the change."""
+        batched = prepared if self.batch_tokens is None else prepared.rebatched(self.batch_tokens)
+        return batched if self.chunk_tokens is None else batched.rechunked(self.chunk_tokens)
 
 
 def other_processors(
@@ -94,7 +100,7 @@ def measure_noise(
         with change.context():
             done = evaluate(
                 model,
-                prepared if change.batch_tokens is None else prepared.rebatched(change.batch_tokens),
+                change.of(prepared),
                 seed=baseline.type.seeds[0],
                 description=f"{baseline.id}, {change.name}",
                 probabilities=baseline.type.calibration,
@@ -162,6 +168,10 @@ def _real_changes(model: LoadedModel, prepared: Prepared) -> Iterator[_Change]:
     for other in _ATTENTIONS:
         if other != used and can_switch_attention(network, other):
             yield _Change(name=f"{ATTENTION}{other}", context=partial(with_attention, network, other))
+    if prepared.chunk_tokens is not None:
+        for part in (2, 4):
+            size = max(1, prepared.chunk_tokens // part)
+            yield _Change(name=f"chunks of {size} tokens", chunk_tokens=size)
     if model.device.type != "cuda":
         # On a CPU neither batch shapes nor threads change a bit; that is asked of `standard`, and told where they do.
         return
@@ -186,4 +196,5 @@ def variant_of(name: str, golden: NoiseSample, sample: NoiseSample) -> Variant:
         correct_drift=correct[1] - correct[0],
         kl_top=None if bound is None or not bound.size else float(bound.mean()),
         calibration={name: sample.calibration[name] - value for name, value in golden.calibration.items()},
+        context={name: sample.context[name] - value for name, value in golden.context.items()},
     )

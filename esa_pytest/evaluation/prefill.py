@@ -6,15 +6,19 @@ the activations of a single chunk, whatever attention makes of these. In float32
 shape rounds otherwise, which is measured with the noise.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from esa_pytest.evaluation.finiteness import locate_non_finite
 from esa_pytest.evaluation.scoring import BatchScores, score_batch
+from esa_pytest.records import NonFinite
 
 
 def score_in_chunks(
@@ -38,27 +42,54 @@ def score_in_chunks(
         sample_every: as `score_batch` takes it; a chunk is rounded up to a multiple of it.
         probabilities: as `score_batch` takes it.
     """
-    how = {"split_head": split_head, "sample_every": sample_every, "probabilities": probabilities}
-    context_length, num_scored = input_ids.shape[1], targets.shape[1]
-    if chunk_tokens is None or chunk_tokens >= context_length:
-        return score_batch(network, input_ids, targets, **how)
-    if not split_head and len(input_ids) > 1:
-        # A head that is not split is given the windows one after the other, and each goes on from its own.
-        pairs = zip(input_ids.split(1), targets.split(1), strict=True)
-        each = [score_in_chunks(network, ids, row, chunk_tokens=chunk_tokens, **how) for ids, row in pairs]
-        return _joined(each, windows=1)
+    score = partial(score_batch, network, split_head=split_head, sample_every=sample_every, probabilities=probabilities)
+    if chunk_tokens is None or chunk_tokens >= input_ids.shape[1]:
+        return score(input_ids, targets)
+    # A head that is not split is given one window after the other, and each goes on from its own.
+    rows = input_ids.shape[0] if split_head else 1
     size = -(-chunk_tokens // sample_every) * sample_every
-    first = context_length - num_scored
+    pairs = zip(input_ids.split(rows), targets.split(rows), strict=True)
+    return _joined([_continued(score, network, *pair, size=size) for pair in pairs], windows=1)
+
+
+def _continued(
+    score: Callable[[Tensor, Tensor], BatchScores],
+    network: PreTrainedModel,
+    input_ids: Tensor,
+    targets: Tensor,
+    *,
+    size: int,
+) -> BatchScores:
+    """Some windows side by side, a chunk at a time."""
+    windows, context_length = input_ids.shape
+    first = context_length - targets.shape[1]
     parts: list[BatchScores] = []
     with continuing(network):
         for begin, end in _chunks(first, context_length, size):
-            ids = input_ids[:, begin:end]
-            if end <= first:
-                with torch.inference_mode():
-                    _body(network)(input_ids=ids)
+            if end > first:
+                parts.append(score(input_ids[:, begin:end], targets[:, begin - first : end - first]))
             else:
-                parts.append(score_batch(network, ids, targets[:, begin - first : end - first], **how))
-    return _joined(parts, windows=input_ids.shape[0])
+                with torch.inference_mode():
+                    _body(network)(input_ids=input_ids[:, begin:end])
+    return _joined(parts, windows=windows)
+
+
+def locate_in_chunks(network: PreTrainedModel, input_ids: Tensor, *, chunk_tokens: int | None) -> NonFinite | None:
+    """Where the first value that is no number comes from, as `locate_non_finite` says it, a chunk at a time.
+
+    Args:
+        network: the model.
+        input_ids: int64, shape (windows, context_length).
+        chunk_tokens: most positions of a window that go through the model at once; None for all.
+    """
+    if chunk_tokens is None:
+        return locate_non_finite(network, input_ids)
+    with continuing(network):
+        for begin in range(0, input_ids.shape[1], chunk_tokens):
+            place = locate_non_finite(network, input_ids[:, begin : begin + chunk_tokens])
+            if place is not None:
+                return replace(place, token=None if place.token is None else begin + place.token)
+    return None
 
 
 @contextmanager
@@ -95,7 +126,7 @@ def _chunks(first_scored: int, context_length: int, size: int) -> Iterator[tuple
 
 
 def _joined(parts: Sequence[BatchScores], *, windows: int) -> BatchScores:
-    """The scores of chunks, each row-major over (windows, its positions), as those of whole windows."""
+    """Scores that are each row-major over (windows, some tokens), as one over (windows, all of them)."""
 
     def join(tensors: Sequence[Tensor]) -> Tensor:
         rows = [tensor.reshape(windows, -1, *tensor.shape[1:]) for tensor in tensors]

@@ -1,5 +1,16 @@
 """Frozen, keyword-only records that travel between rooms; no IO, and nothing heavier than numpy."""
 
+from esa_pytest.records.context import (
+    GAIN_METRIC,
+    POSITION_METRIC,
+    RETRIEVAL_METRIC,
+    CalibrationBin,
+    ContextGain,
+    LongContext,
+    PositionLoss,
+    Retrieval,
+    context_metric_names,
+)
 from esa_pytest.records.noise import Noise, Variant
 from esa_pytest.records.run import (
     CALIBRATION_NAMES,
@@ -40,17 +51,23 @@ from esa_pytest.records.verdict import (
 
 __all__ = [
     "CALIBRATION_NAMES",
+    "GAIN_METRIC",
     "MEASURED",
     "METRIC_NAMES",
+    "POSITION_METRIC",
+    "RETRIEVAL_METRIC",
     "Batch",
     "BitDrift",
     "BitStability",
     "BlockScores",
     "Calibration",
+    "CalibrationBin",
     "Change",
     "Consistency",
+    "ContextGain",
     "FloatArray",
     "IntArray",
+    "LongContext",
     "MetricRow",
     "Metrics",
     "Noise",
@@ -58,11 +75,13 @@ __all__ = [
     "Outcome",
     "PairedDrift",
     "PositionDrift",
+    "PositionLoss",
     "Probe",
     "ProbeNoise",
     "Record",
     "ReferenceDrift",
     "Repeat",
+    "Retrieval",
     "Statistic",
     "Tier",
     "TokenProbabilities",
@@ -71,4 +90,5 @@ __all__ = [
     "Variant",
     "Verdict",
     "Window",
+    "context_metric_names",
 ]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from esa_pytest.records.scores import TokenScores
 
+POSITION_METRIC, GAIN_METRIC, RETRIEVAL_METRIC = "nll at", "context gain", "retrieval at"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PositionLoss:
@@ -107,13 +109,20 @@ class LongContext:
     @property
     def metrics(self) -> dict[str, float]:
         """What is judged, by name; all in nats."""
-        return {
-            **{f"nll at {part.label}": part.mean_nll for part in self.positions},
-            "context gain": self.gain.nats,
-            **{f"retrieval at {depth.label}": depth.gain for depth in self.retrieval},
-        }
+        values = [*(p.mean_nll for p in self.positions), self.gain.nats, *(r.gain for r in self.retrieval)]
+        names = context_metric_names([p.label for p in self.positions], [r.label for r in self.retrieval])
+        return dict(zip(names, values, strict=True))
 
 
-def context_metric_names(context: LongContext | None) -> Sequence[str]:
-    """The metrics of a run's long context; none where it has none."""
-    return () if context is None else tuple(context.metrics)
+def context_metric_names(positions: Sequence[str], depths: Sequence[str]) -> list[str]:
+    """The names of what is judged of a long context.
+
+    Args:
+        positions: the ranges of positions, as `64-255`.
+        depths: the ranges of depths, as `0-20%`.
+    """
+    return [
+        *(f"{POSITION_METRIC} {label}" for label in positions),
+        GAIN_METRIC,
+        *(f"{RETRIEVAL_METRIC} {label}" for label in depths),
+    ]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esa_pytest.records.context import LongContext
 from esa_pytest.records.noise import Noise
 from esa_pytest.records.scores import BlockScores, FloatArray, TokenScores, TopProbabilities
 
@@ -208,6 +209,7 @@ class Record:
         probe_noise: what was measured of its noise when the golden was recorded.
         top: the likeliest tokens at a fixed sample of the scored ones; None where nothing was sampled.
         noise: how the bf16 scores moved under harmless changes; measured with a golden, None for a plain run.
+        context: what the model makes of a long context; None where the baseline does not ask.
         non_finite: where the first NaN or infinity was met, if any; such a record is never a golden.
     """
 
@@ -226,6 +228,7 @@ class Record:
     probe_noise: ProbeNoise | None = None
     top: TopProbabilities | None = None
     noise: Noise | None = None
+    context: LongContext | None = None
     non_finite: NonFinite | None = None
 
     @property
