@@ -7,6 +7,7 @@ from esa_pytest.evaluation.cache import write_atomically
 from esa_pytest.measurement import Measurement
 from esa_pytest.records import Verdict
 from esa_pytest.report.consistency import consistency_lines
+from esa_pytest.report.context import context_lines
 from esa_pytest.report.documents import as_json, manifest, results_summary
 from esa_pytest.report.lines import calibration_lines, notes_lines
 from esa_pytest.report.reported import reported_lines
@@ -46,9 +47,10 @@ def write_documents(
 
 
 def run_lines(measurement: Measurement, reported: Reported | None) -> list[str]:
-    """What a reader is told of a run whatever its outcome: calibration, consistency, what was reported, notes."""
+    """What a reader is told of a run whatever its outcome, from its calibration to what was reported of it."""
     return [
         *calibration_lines(measurement.record.calibration),
+        *context_lines(measurement.record.context),
         *consistency_lines(measurement.consistency),
         *notes_lines(measurement.notes),
         *([] if reported is None else reported_lines(reported.model_dump())),

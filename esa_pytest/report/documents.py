@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from esa_pytest.golden.context_arrays import context_part
 from esa_pytest.records import Consistency, Metrics, Record, Verdict
 
 
@@ -27,6 +28,7 @@ def manifest(
         "verdict": None if verdict is None else asdict(verdict) | {"tier": int(verdict.tier)},
         "metrics": _metrics(measured),
         "calibration": None if measured.calibration is None else asdict(measured.calibration),
+        "context": context_part(measured.context),
         "consistency": None if consistency is None else _consistency(consistency),
         "non_finite": None if measured.non_finite is None else asdict(measured.non_finite),
         "identity": measured.identity,
@@ -54,6 +56,7 @@ def results_summary(
         "outcome": outcome,
         "metrics": _metrics(measured),
         "calibration": None if measured.calibration is None else asdict(measured.calibration),
+        "context": context_part(measured.context),
         "consistency": None if consistency is None else _consistency(consistency),
         "strata": {name: metrics.as_dict() for name, metrics in strata.items()},
         "resources": dict(measured.resources),

@@ -1,0 +1,95 @@
+"""What is told of a long context: in lines, in the documents of a run, in Markdown."""
+
+import json
+from dataclasses import replace
+
+from esa_pytest.drift.judge import judge
+from esa_pytest.report.context import context_lines
+from esa_pytest.report.documents import as_json, manifest, results_summary
+from esa_pytest.report.lines import table
+from esa_pytest.report.markdown import Comparison, markdown_lines
+from tests.unit.builders import small_record
+from tests.unit.context_builders import CONTEXT, long_golden, moved, with_context
+
+GAIN = (
+    "  gain           +0.250 ± 0.125 nats a token: 2.500 with 2 tokens of context and more, 2.250 with 3 and more, "
+    "over 2 tokens"
+)
+RECORD = with_context(small_record())
+
+
+def test_the_lines_show_positions_gain_and_retrieval() -> None:
+    assert context_lines(CONTEXT) == [
+        "  context        4 tokens; loss by position 0-15 2.500 · 16-63 2.250",
+        GAIN,
+        "  retrieval      0-50% +8.000 ± 0.500 · 50-100% -1.000 nats an answer over its control; 2 facts a depth",
+    ]
+    assert context_lines(None) == []
+
+
+def test_the_documents_hold_plain_lists_under_one_key() -> None:
+    document = manifest(
+        RECORD, None, outcome="recorded", seconds={}, notes=(), consistency=None, golden_file="golden.json"
+    )
+    summary = results_summary(RECORD, outcome="recorded", strata={}, consistency=None, reported=None)
+    context = json.loads(as_json(document))["context"]
+    assert context == json.loads(as_json(summary))["context"]
+    assert context == {
+        "bins": [
+            {"low": 0.0, "high": 0.5, "num_tokens": 6, "confidence": 0.25, "accuracy": 0.5},
+            {"low": 0.5, "high": 1.0, "num_tokens": 0, "confidence": None, "accuracy": None},
+        ],
+        "context_length": 4,
+        "gain": {
+            "nats": 0.25,
+            "error": 0.125,
+            "short_nll": 2.5,
+            "long_nll": 2.25,
+            "num_tokens": 2,
+            "short_context": 2,
+            "long_context": 3,
+        },
+        "num_tokens": 4,
+        "positions": [
+            {"label": "0-15", "mean_nll": 2.5, "num_tokens": 4},
+            {"label": "16-63", "mean_nll": 2.25, "num_tokens": 2},
+        ],
+        "retrieval": [
+            {
+                "label": "0-50%",
+                "gain": 8.0,
+                "error": 0.5,
+                "planted_nll": 1.0,
+                "control_nll": 9.0,
+                "num_facts": 2,
+            },
+            {
+                "label": "50-100%",
+                "gain": -1.0,
+                "error": None,
+                "planted_nll": 4.0,
+                "control_nll": 3.0,
+                "num_facts": 1,
+            },
+        ],
+    }
+    plain = manifest(small_record(), None, outcome="", seconds={}, notes=(), consistency=None, golden_file="")
+    assert plain["context"] is None
+
+
+def test_the_table_of_a_failure_names_the_metric() -> None:
+    golden = long_golden()
+    rows = judge(golden, replace(golden, context=moved(CONTEXT, "context gain", 1.0), noise=None)).rows
+    (line,) = [line for line in table(rows) if line.startswith("  context gain")]
+    assert line.split() == ["context", "gain", "0.25", "1.25", "+1", *line.split()[5:6], "(measured)", "<-", "drifted"]
+
+
+def test_markdown_shows_both_sides() -> None:
+    new = with_context(small_record(), moved(CONTEXT, "retrieval at 0-50%", -6.0))
+    compared = Comparison(name="tiny (cpu)", old=RECORD, new=new, verdict=judge(RECORD, new), troubles=())
+    lines = markdown_lines([compared], old="golden", new="run")
+    assert "| long context, nats | golden | run |" in lines
+    assert "| retrieval at 0-50% | 8 | 2 |" in lines
+    assert "| context gain | 0.25 | 0.25 |" in lines
+    gone = Comparison(name="tiny (cpu)", old=RECORD, new=small_record(), verdict=None, troubles=())
+    assert "| context gain | 0.25 | - |" in markdown_lines([gone], old="golden", new="run")
