@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.errors import EvaluationError
+from esa_pytest.errors import EvaluationError, InsufficientMemoryError
 from esa_pytest.evaluation.attention import attention_of, can_switch_attention, with_attention
 from esa_pytest.evaluation.divergence import kl_lower_bound
 from esa_pytest.evaluation.evaluate import Round, evaluate
@@ -97,15 +97,19 @@ def measure_noise(
     for number, change in enumerate([*real, *_last_bits(model)]):
         if number >= len(real) + NUM_FLIPS and len(_patterns(golden, _harmless(golden, samples))) >= LEAST_PATTERNS:
             break
-        with change.context():
-            done = evaluate(
-                model,
-                change.of(prepared),
-                seed=baseline.type.seeds[0],
-                description=f"{baseline.id}, {change.name}",
-                probabilities=baseline.type.calibration,
-                switches=change.switches,
-            )
+        try:
+            with change.context():
+                done = evaluate(
+                    model,
+                    change.of(prepared),
+                    seed=baseline.type.seeds[0],
+                    description=f"{baseline.id}, {change.name}",
+                    probabilities=baseline.type.calibration,
+                    switches=change.switches,
+                )
+        except InsufficientMemoryError as error:
+            untried = (*untried, f"{_sentence(change.name)} could not be tried: {error}")
+            continue
         if done.non_finite is not None:
             untried = (*untried, f"Under {change.name} the scores are not finite.")
             continue
