@@ -182,15 +182,15 @@ def test_field_that_is_there_twice_is_refused_by_its_name(path: Place, *, same: 
     assert refusal(join_pair(text.encode(), NPZ)) == f"The golden {NAME} has the field {key!r} twice; {REMEDY}."
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 5, 99, 0, -1, "4", 2.5, 4.0, True, None, [1], {"major": 1}])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 6, 99, 0, -1, "5", 2.5, 5.0, True, None, [1], {"major": 1}])
 def test_other_schema_is_refused(version: Any) -> None:
     assert "field schema_version" in refusal_of(placed(DOCUMENT, ("schema_version",), version))
 
 
 def test_golden_of_a_later_release_is_told_what_to_install() -> None:
-    document = placed(DOCUMENT, ("schema_version",), 5) | {"kl_divergence": 0.1}
+    document = placed(DOCUMENT, ("schema_version",), 6) | {"kl_divergence": 0.1}
     assert refusal_of(document) == (
-        f"The golden {NAME} has the field schema_version 5; this release reads 4, so install the release that wrote "
+        f"The golden {NAME} has the field schema_version 6; this release reads 5, so install the release that wrote "
         "it, or record it anew with --snapshot-update."
     )
 
