@@ -35,7 +35,7 @@ class Bench:
         scored = sum(rectangle.input_ids.size for rectangle in prepared.rectangles)
         needed = stream_bytes(network, scored, torch.bfloat16)
         needed += stream_bytes(network, prepared.probe_ids.size, torch.float32)
-        # A chunk's states depend on the chunks in front of it, and its place on a cache that left-out layers do not fill.
+        # A chunk's states depend on those in front of it, its place on a cache that left-out layers do not fill.
         whole = prepared.chunk_tokens is None
         self.shared = shared and whole and needed <= _STREAM_SHARE * available_bytes(guarded.model.device)
         self._rounded, self._reference = ResidualStream(network), ResidualStream(network)
