@@ -100,7 +100,7 @@ def _check(baseline: Baseline, shelved: Shelved, *, vary_attention: bool) -> dic
         "metrics": None if record.metrics is None else record.metrics.as_dict(),
         "non_finite": None if record.non_finite is None else asdict(record.non_finite),
         "reported": None if baseline.reported is None else baseline.reported.model_dump(),
-        "seconds": {"load": shelved.load_seconds, "first_run": first.seconds, "second_run": second.seconds},
+        "seconds": {"load": shelved.seconds["load"], "first_run": first.seconds, "second_run": second.seconds},
         "halvings": first.halvings,
         "second_run_bit_equal": bits_of(first.scores) == bits_of(second.scores),
         "other_batch": None if other is None else _difference(first, run("another batch", other)),

@@ -1,10 +1,10 @@
 """One baseline's check from end to end: measure, judge, accept. What the `esa_baseline` fixture hands out."""
 
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -26,12 +26,14 @@ from esa_pytest.golden.ledger_files import read_ledger
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.provenance import provenance
 from esa_pytest.measurement import Measurement, measure
-from esa_pytest.perturbation.guard import Guarded, guarded_by
 from esa_pytest.probing import completed, probed
 from esa_pytest.records import Outcome, Record, Verdict
 from esa_pytest.reporting import CheckReport
 from esa_pytest.shelf import Shelved
 from esa_pytest.snapshot import golden_extension
+
+if TYPE_CHECKING:
+    from esa_pytest.perturbation.guard import Guarded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,7 @@ class GuardedBaseline:
         with self._told_to_pytest():
             return self._check().verdict
 
-    def guard(self) -> Guarded:
+    def guard(self) -> "Guarded":
         """Check once a model and process, and hand out what drift is measured from; fails the test as `check` does."""
         with self._told_to_pytest():
             shelved = self._shelved()
@@ -103,7 +105,9 @@ class GuardedBaseline:
         """Forget the loaded model, which is not what it was; the next test loads it anew."""
         self._context.shelf.clear()
 
-    def _guarded(self, shelved: Shelved) -> Guarded:
+    def _guarded(self, shelved: Shelved) -> "Guarded":
+        from esa_pytest.perturbation.guard import guarded_by
+
         try:
             checked = self._check()
         except pytest.fail.Exception as failure:
@@ -126,7 +130,7 @@ class GuardedBaseline:
     def _measure(self) -> Measurement:
         settings = self._context.settings
         benchmark, self._benchmark = self._benchmark, None
-        return measure(
+        measurement = measure(
             self.baseline,
             self._shelved(),
             rounds=settings.rounds,
@@ -134,11 +138,11 @@ class GuardedBaseline:
             provenance=provenance(settings.root, reason=settings.reason),
             limit=self._context.limit,
         )
+        return replace(measurement, seconds={**self._context.imported, **measurement.seconds})
 
     def _check(self) -> _Checked:
         measurement = self._measure()
         rules = self._context.settings.rules
-        begin = time.perf_counter()
         measured = measurement.record
         location = GoldenLocation(
             root=self._context.settings.golden_dir,
@@ -146,13 +150,15 @@ class GuardedBaseline:
             device=measured.device,
             dtype=dtype_of(self.model),
         )
-        golden, refusal = _read(location)
-        verdict = _verdict(golden, measured, rules)
+        with measurement.timed("read_golden"):
+            golden, refusal = _read(location)
+        with measurement.timed("judge"):
+            verdict = _verdict(golden, measured, rules)
         if golden is not None and golden.probe is not None and verdict is not None and needs_reference(verdict):
             measurement = self._probed(measurement)
             measured = measurement.record
-            verdict = judge(golden, measured, rules)
-        measurement.seconds["judge"] = time.perf_counter() - begin
+            with measurement.timed("judge"):
+                verdict = judge(golden, measured, rules)
         if self._is_recording(verdict, golden, refusal):
             recorded = self._record(measurement, verdict, golden, location)
             return _Checked(verdict=None, measurement=measurement, golden=recorded)
@@ -167,7 +173,8 @@ class GuardedBaseline:
         if verdict is None:
             return self._check_elsewhere(measurement, location)
         if verdict.outcome is not Outcome.NON_FINITE:
-            self._assert_snapshot(measured, location, rewriting=self._context.update, verdict=verdict)
+            with measurement.timed("snapshot"):
+                self._assert_snapshot(measured, location, rewriting=self._context.update, verdict=verdict)
         if verdict.outcome is Outcome.IDENTICAL:
             refuse_broken_promise(measured, measurement.consistency, golden)
         self._report.judged(verdict, measurement, golden, location)
@@ -245,12 +252,18 @@ class GuardedBaseline:
             yield
         except EsaError as error:
             told = error
+        except Exception as error:
+            # A mistake of ours, or a device that broke: pytest shows its traceback.
+            self._report.unjudged(error, skipped=False)
+            raise
+        if told is None:
+            return
+        skipped = isinstance(told, UnavailableError) and not self._context.settings.strict
+        self._report.unjudged(told, skipped=skipped)
         # Outside the except clause, so that pytest shows the sentence and not where it came from.
-        if isinstance(told, UnavailableError) and not self._context.settings.strict:
+        if skipped:
             raise pytest.skip.Exception(str(told)) from None
-        if told is not None:
-            self._context.add_property("esa_outcome", type(told).__name__)
-            raise pytest.fail.Exception(f"esa: {self.id} could not be judged. {told}", pytrace=False) from None
+        raise pytest.fail.Exception(f"esa: {self.id} could not be judged. {told}", pytrace=False) from None
 
 
 def _read(location: GoldenLocation) -> tuple[Record | None, GoldenError | None]:

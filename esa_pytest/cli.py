@@ -1,7 +1,6 @@
 """`esa`: what is no test. Every command takes pytest's options and reads the same settings as a test run."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -153,27 +152,29 @@ def _baseline_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("baselines", nargs="*", metavar="BASELINE", help="as smollm2-135m-smoke (default: all)")
 
 
-def report(settings: Settings, _arguments: argparse.Namespace) -> list[str]:
-    """Show the last run of every baseline beside what was reported of it."""
-    from esa_pytest.report.comparison import comparison_lines
+def report(settings: Settings, arguments: argparse.Namespace) -> Iterable[str]:
+    """Show the last run of every baseline, and write a report that people look at."""
+    from esa_pytest.overviews import report_lines
 
-    summaries = [_summary(path) for path in sorted(settings.output_dir.glob("*/results_summary.json"))]
-    if not summaries:
-        raise EsaError(f"There is no run in {settings.output_dir}; run pytest -m smoke first, or set --esa-output-dir.")
-    return comparison_lines(summaries)
+    return report_lines(settings, arguments.folder, output=arguments.output, markdown=arguments.markdown)
 
 
-def _summary(path: Path) -> dict[str, Any]:
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"baseline", "device", "outcome", "resources"} - summary.keys()
-        cause = f"it lacks {', '.join(sorted(missing))}" if missing else None
-    except (OSError, ValueError, AttributeError) as error:
-        cause = str(error)
-    if cause is not None:
-        raise EsaError(f"The summary {path} cannot be read ({cause}); run its baseline again.")
-    assert isinstance(summary, dict)  # noqa: S101  (it has keys)
-    return summary
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        metavar="FOLDER",
+        help="of the runs, a folder each (default: outputs/baselines, or what --esa-output-dir says)",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="the HTML file (default: report.html in the folder of the runs)"
+    )
+    parser.add_argument(
+        "--markdown",
+        action="store_true",
+        help="print Markdown, for the summary of a CI job; HTML is then written only where --output is given",
+    )
 
 
 def bisect(settings: Settings, arguments: argparse.Namespace) -> Iterable[str]:
@@ -240,7 +241,7 @@ def _selftest_arguments(parser: argparse.ArgumentParser) -> None:
 
 COMMANDS: dict[str, Command] = {
     "list": Command(run=list_baselines),
-    "report": Command(run=report),
+    "report": Command(run=report, add_arguments=_report_arguments),
     "bisect": Command(run=bisect, add_arguments=_bisect_arguments),
     "diff": Command(run=diff, add_arguments=_diff_arguments),
     "accept": Command(run=accept, add_arguments=_accept_arguments),

@@ -1,14 +1,17 @@
 """What pytest gives a check."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from syrupy.assertion import SnapshotAssertion
 
 from esa_pytest.measurement import Benchmark, Limit
-from esa_pytest.perturbation.guard import Guarded
 from esa_pytest.settings import Settings
 from esa_pytest.shelf import ModelShelf
+
+if TYPE_CHECKING:
+    from esa_pytest.perturbation.guard import Guarded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,8 @@ class CheckContext:
         update: `--snapshot-update`.
         update_new_only: `--snapshot-update-new-only`.
         command: the command that runs this test alone.
+        imported: seconds that importing what is heavy took, by part.
+        verbosity: as `-v` and `-q` say.
         add_property: attaches a name and a value to the test's report.
         limit: guards the time of a phase, `load` or `evaluate`.
         guards: what has passed its check in this process, by the baseline's id.
@@ -35,6 +40,8 @@ class CheckContext:
     update: bool
     update_new_only: bool
     command: str
+    imported: Mapping[str, float]
+    verbosity: int
     add_property: Callable[[str, object], None]
     limit: Limit
-    guards: dict[str, Guarded]
+    guards: "dict[str, Guarded]"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from esa_pytest.errors import EsaError
-from esa_pytest.golden.ledger import LEDGER_NAME, by_golden
+from esa_pytest.golden.ledger import LEDGER_NAME, LedgerEntry, by_golden
 from esa_pytest.golden.ledger_files import read_ledger, seal_at
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.report.chronicle import History, chronicle_lines
@@ -34,8 +34,14 @@ def history_lines(settings: Settings, names: Sequence[str]) -> list[str]:
             f"The ledger {settings.golden_dir / LEDGER_NAME} tells of no acceptance{' of these' if names else ''}; "
             f'record a golden with: pytest --snapshot-update --esa-reason "...".'
         )
+    return chronicle_lines(histories_of(settings, wanted))
+
+
+def histories_of(settings: Settings, entries: Sequence[LedgerEntry]) -> list[History]:
+    """Entries of the ledger by golden, each beside the golden that is there now."""
+    folders = {baseline.id: baseline.folder for baseline in settings.baselines}
     histories = []
-    for (baseline, device, dtype), group in by_golden(wanted).items():
+    for (baseline, device, dtype), group in by_golden(entries).items():
         folder = folders.get(baseline)
         location = (
             None
@@ -50,4 +56,4 @@ def history_lines(settings: Settings, names: Sequence[str]) -> list[str]:
                 wanted=location is not None,
             )
         )
-    return chronicle_lines(histories)
+    return histories

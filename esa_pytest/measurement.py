@@ -1,8 +1,8 @@
 """Measure a baseline: prepare its text, evaluate every round, see how they agree, assemble the record."""
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from esa_pytest.evaluation.fresh import bits_of
 from esa_pytest.evaluation.metrics import stratum_metrics
 from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
+from esa_pytest.evaluation.text_bytes import scored_bytes
 from esa_pytest.golden.assembly import assemble
 from esa_pytest.records import Consistency, Metrics, Record
 from esa_pytest.shelf import Shelved
@@ -42,6 +43,7 @@ class Measurement:
         strata: the metrics of each stratum; none for a run that is not finite.
         consistency: how the run repeated itself; None where the baseline does not ask, or the run is not finite.
         first: the round that the record is of.
+        num_bytes: of the text that was scored, as UTF-8.
     """
 
     record: Record
@@ -50,11 +52,19 @@ class Measurement:
     strata: dict[str, Metrics]
     consistency: Consistency | None
     first: Round
+    num_bytes: int
 
     @property
     def prepared(self) -> Prepared:
         """What was scored, in the batches that fitted."""
         return self.first.prepared
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the wall time of a block to a part's."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - begin
 
 
 def measure(
@@ -89,11 +99,11 @@ def measure(
         consistency = measure_consistency(baseline, model, done) if done[0].non_finite is None else None
     repeated = time.perf_counter()
     record = assemble(baseline, shelved.checkpoint, model, done, provenance=provenance)
+    num_bytes = scored_bytes(prepared, model.tokenizer)
     if benchmark is not None:
         benchmark.extra_info.update(record.resources)
     seconds = {
-        "locate": shelved.locate_seconds,
-        "load": shelved.load_seconds,
+        **shelved.seconds,
         "prepare": ready - begin,
         "evaluate": evaluated - ready,
         "evaluate_first_round": done[0].seconds,
@@ -107,6 +117,7 @@ def measure(
         strata=stratum_metrics(done[0].scores, record.strata) if record.metrics else {},
         consistency=consistency,
         first=done[0],
+        num_bytes=num_bytes,
     )
 
 

@@ -81,6 +81,12 @@ OPTIONS = (
         help="fail, instead of skipping, a baseline whose model, memory or corpus cannot be had here",
     ),
     Option(
+        name="rehash",
+        default=False,
+        help="hash the weights even if they have not changed since they were hashed last",
+        lasting=False,
+    ),
+    Option(
         name="calibrate",
         default=False,
         help="measure the noise of each selected baseline, as recording does, and keep it in the run's record",

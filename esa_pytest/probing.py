@@ -1,8 +1,5 @@
 """What completes a measurement where it is needed: the float32 reference, and what a golden knows of its noise."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from esa_pytest.baselines.catalog import Baseline
@@ -19,7 +16,7 @@ def probed(measurement: Measurement, model: LoadedModel) -> Measurement:
     """The measurement with its float32 reference; as it was where that does not suit the model."""
     if measurement.record.probe is not None or why_unsuited(model.network) is not None:
         return measurement
-    with _timed(measurement, "reference"):
+    with measurement.timed("reference"):
         found = probe(model, measurement.prepared)
         rounded = rounded_at_probe(measurement.first.scores, measurement.prepared)
         found = replace(found, window=measurement.prepared.probe_window, rounded_nll=rounded)
@@ -32,7 +29,7 @@ def completed(measurement: Measurement, baseline: Baseline, model: LoadedModel) 
     Raises:
         GoldenError: fresh processes agree with each other and not with this one.
     """
-    with _timed(measurement, "bit_stability"):
+    with measurement.timed("bit_stability"):
         stability = measure_bit_stability(
             baseline,
             measurement.first.scores,
@@ -46,14 +43,14 @@ def completed(measurement: Measurement, baseline: Baseline, model: LoadedModel) 
 def calibrated(measurement: Measurement, baseline: Baseline, model: LoadedModel) -> Record:
     """The record with its float32 reference, and with what harmless changes do to it and to the scores."""
     record = probed(measurement, model).record
-    with _timed(measurement, "noise"):
+    with measurement.timed("noise"):
         elsewhere, untried = other_processors(baseline, model, measurement.first, with_probe=record.probe is not None)
         samples = {name: fresh.sample for name, fresh in elsewhere.items()}
         noise = measure_noise(model, baseline, measurement.first, elsewhere=samples, untried=untried)
         record = replace(record, noise=noise)
     if record.probe is None:
         return record
-    with _timed(measurement, "reference_noise"):
+    with measurement.timed("reference_noise"):
         probes = {name: fresh.probe for name, fresh in elsewhere.items() if fresh.probe is not None}
         probe_noise = measure_probe_noise(
             model,
@@ -63,10 +60,3 @@ def calibrated(measurement: Measurement, baseline: Baseline, model: LoadedModel)
             other_attention=any(variant.name.startswith(ATTENTION) for variant in noise.variants),
         )
     return replace(record, probe_noise=probe_noise)
-
-
-@contextmanager
-def _timed(measurement: Measurement, part: str) -> Iterator[None]:
-    begin = time.perf_counter()
-    yield
-    measurement.seconds[part] = time.perf_counter() - begin

@@ -1,14 +1,26 @@
 """What is left of a run for others: its documents on the disk, and the lines that belong to every outcome."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from esa_pytest.baselines.catalog import Reported
 from esa_pytest.evaluation.cache import write_atomically
+from esa_pytest.evaluation.calibration import reliability
 from esa_pytest.measurement import Measurement
-from esa_pytest.records import Verdict
+from esa_pytest.records import Record, Verdict
+from esa_pytest.report.advice import advice_on
 from esa_pytest.report.consistency import consistency_lines
 from esa_pytest.report.context import context_lines
-from esa_pytest.report.documents import as_json, manifest, results_summary
+from esa_pytest.report.documents import (
+    MANIFEST,
+    SUMMARY,
+    Detail,
+    Subject,
+    as_json,
+    manifest,
+    results_summary,
+    unjudged_manifest,
+)
 from esa_pytest.report.lines import calibration_lines, notes_lines
 from esa_pytest.report.reported import reported_lines
 
@@ -19,31 +31,53 @@ def write_documents(
     verdict: Verdict | None,
     *,
     outcome: str,
-    reported: Reported | None,
+    subject: Subject,
+    golden: Record | None,
     golden_file: str,
+    refused: str | None = None,
 ) -> None:
     """Write manifest.json and results_summary.json into a folder, each replaced whole."""
-    measured = measurement.record
-    documents = {
-        "manifest.json": manifest(
-            measured,
-            verdict,
-            outcome=outcome,
-            seconds=measurement.seconds,
-            notes=measurement.notes,
-            consistency=measurement.consistency,
-            golden_file=golden_file,
-        ),
-        "results_summary.json": results_summary(
-            measured,
-            outcome=outcome,
-            strata=measurement.strata,
-            consistency=measurement.consistency,
-            reported=None if reported is None else reported.model_dump(),
-        ),
-    }
-    for name, document in documents.items():
-        write_atomically(folder / name, as_json(document))
+    measured, first = measurement.record, measurement.first
+    known = None if measured.calibration is None else first.probabilities
+    detail = Detail(
+        seconds=measurement.seconds,
+        notes=measurement.notes,
+        consistency=measurement.consistency,
+        num_bytes=measurement.num_bytes,
+        reliability=() if known is None else reliability(first.scores, known),
+        golden=golden,
+        golden_file=golden_file,
+        advice=()
+        if verdict is None
+        else advice_on(verdict, baseline=subject.baseline, command=subject.command, refused=refused),
+    )
+    summary = results_summary(
+        measured,
+        outcome=outcome,
+        strata=measurement.strata,
+        consistency=measurement.consistency,
+        reported=subject.reported,
+    )
+    write_atomically(
+        folder / MANIFEST, as_json(manifest(measured, verdict, outcome=outcome, subject=subject, detail=detail))
+    )
+    write_atomically(folder / SUMMARY, as_json(summary))
+
+
+def write_unjudged(
+    folder: Path,
+    subject: Subject,
+    *,
+    skipped: bool,
+    error: Exception,
+    provenance: Mapping[str, str | bool | None],
+) -> None:
+    """Write the manifest of a run that came to no verdict; what the run before had concluded is not this run's."""
+    document = unjudged_manifest(
+        subject, skipped=skipped, outcome=type(error).__name__, reason=str(error), provenance=provenance
+    )
+    write_atomically(folder / MANIFEST, as_json(document))
+    (folder / SUMMARY).unlink(missing_ok=True)
 
 
 def run_lines(measurement: Measurement, reported: Reported | None) -> list[str]:

@@ -11,12 +11,18 @@ from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.context import CheckContext
 from esa_pytest.errors import GoldenMissingError
 from esa_pytest.golden.location import GoldenLocation
+from esa_pytest.golden.provenance import provenance
 from esa_pytest.measurement import Measurement
-from esa_pytest.publishing import run_lines, write_documents
+from esa_pytest.publishing import run_lines, write_documents, write_unjudged
 from esa_pytest.records import Outcome, Record, Verdict
 from esa_pytest.report import lines
+from esa_pytest.report.advice import REASON
+from esa_pytest.report.documents import Subject
+from esa_pytest.report.seconds import seconds_lines
 
 RECORDED = "recorded"
+# From -vv on.
+_TELLS_SECONDS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +69,8 @@ class CheckReport:
             notes=measurement.notes,
             refused=refused,
         )
-        self._publish(verdict.outcome, verdict, measurement, golden, location, [lines.failed_line(verdict)])
+        text = [lines.failed_line(verdict)]
+        self._publish(verdict.outcome, verdict, measurement, golden, location, text, refused=refused)
         pytest.fail("\n".join(failure), pytrace=False)
 
     def missing(self, location: GoldenLocation) -> GoldenMissingError:
@@ -72,12 +79,20 @@ class CheckReport:
         elsewhere = f" (there is one for {', '.join(others)}, which says nothing of this device)" if others else ""
         return GoldenMissingError(
             f"There is no golden {self._shown(location)}{elsewhere}; "
-            f"record one with: {self.context.command} --snapshot-update{lines.REASON}"
+            f"record one with: {self.context.command} --snapshot-update{REASON}"
         )
 
     def keep(self, measured: Record) -> None:
         """Keep what was measured beside the documents, so that it can be accepted."""
         keep_record(self._output, measured)
+
+    def unjudged(self, error: Exception, *, skipped: bool) -> None:
+        """The check came to no verdict: something that it needs cannot be had here (a skip), or something is wrong."""
+        settings = self.context.settings
+        now = provenance(settings.root, reason=settings.reason)
+        write_unjudged(self._output, self._subject, skipped=skipped, error=error, provenance=now)
+        if not skipped:
+            self.context.add_property("esa_outcome", type(error).__name__)
 
     def _publish(
         self,
@@ -87,23 +102,41 @@ class CheckReport:
         golden: Record | None,
         location: GoldenLocation,
         text: list[str],
+        *,
+        refused: str | None = None,
     ) -> None:
         """Write the run's documents and attach its results to the test's report."""
         measured = measurement.record
-        self.keep(measured)
+        with measurement.timed("keep"):
+            self.keep(measured)
         write_documents(
             self._output,
             measurement,
             verdict,
             outcome=outcome,
-            reported=self.baseline.reported,
+            subject=self._subject,
+            golden=golden,
             golden_file=self._shown(location),
+            refused=refused,
         )
         properties = lines.properties(outcome, verdict, measured)
         text = [*text, *run_lines(measurement, self.baseline.reported)]
+        if self.context.verbosity >= _TELLS_SECONDS:
+            text += seconds_lines(measurement.seconds)
         properties["esa_report"] = "\n".join([lines.environment_line(measured, golden), *text])
         for name, value in properties.items():
             self.context.add_property(name, value)
+
+    @property
+    def _subject(self) -> Subject:
+        reported = self.baseline.reported
+        return Subject(
+            baseline=self.baseline.id,
+            model=self.baseline.model_name,
+            type_name=self.baseline.type_name,
+            command=self.context.command,
+            reported=None if reported is None else reported.model_dump(),
+        )
 
     @property
     def _output(self) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from esa_pytest.errors import SettingError
+from esa_pytest.exit_status import Failure, status_of
 
 if TYPE_CHECKING:
     from esa_pytest.check import GuardedBaseline
@@ -52,6 +53,7 @@ class BaselineSession:
         self._outcomes: dict[str, str] = {}
         self._reports: dict[str, str] = {}
         self._labels: dict[str, str] = {}
+        self._failed: set[str] = set()
 
     def settings(self) -> "Settings":
         """The settings, resolved at first use.
@@ -116,12 +118,15 @@ class BaselineSession:
 
     def guard(self, request: pytest.FixtureRequest) -> "GuardedBaseline":
         """The object behind the `esa_baseline` fixture of one test."""
+        from esa_pytest.imports import import_heavy
+
+        imported = import_heavy()
         from esa_pytest.check import GuardedBaseline
         from esa_pytest.context import CheckContext
         from esa_pytest.shelf import ModelShelf
 
         if self._shelf is None:
-            self._shelf = ModelShelf(device=self.settings().device)
+            self._shelf = ModelShelf(device=self.settings().device, rehash=self.settings().rehash)
         context = CheckContext(
             settings=self.settings(),
             shelf=self._shelf,
@@ -130,6 +135,8 @@ class BaselineSession:
             update=bool(self._config.option.update_snapshots),
             update_new_only=bool(self._config.option.update_new_snapshots_only),
             command=_command(request.node),
+            imported=imported,
+            verbosity=request.config.get_verbosity(),
             add_property=lambda name, value: request.node.user_properties.append((name, value)),
             limit=self._limit(request.node),
             guards=self._guards,
@@ -164,6 +171,8 @@ class BaselineSession:
             self._outcomes[report.nodeid] = str(properties["esa_outcome"])
         if "esa_report" in properties:
             self._reports[report.nodeid] = str(properties["esa_report"])
+        if report.failed:
+            self._failed.add(report.nodeid)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:  # noqa: ARG002  (xdist's signature)
@@ -173,9 +182,17 @@ class BaselineSession:
 
     def finish(self, exitstatus: int) -> int:
         """The exit status of the session: one that selected baselines and judged none has not passed."""
-        if exitstatus == pytest.ExitCode.OK and self._nothing_judged() and not self.settings().allow_unjudged:
-            return int(pytest.ExitCode.TESTS_FAILED)
-        return exitstatus
+        if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            return exitstatus
+        failures = [self._failure(nodeid) for nodeid in self._failed]
+        unjudged = self._nothing_judged() and not self.settings().allow_unjudged
+        # Without a failed test pytest has a reason of its own.
+        return int(status_of(failures, nothing_judged=unjudged) if failures or unjudged else exitstatus)
+
+    def _failure(self, nodeid: str) -> Failure:
+        outcome = self._outcomes.get(nodeid)
+        judged = outcome in JUDGED or outcome == RECORDED
+        return Failure(guarded=nodeid in self._selected, judged=judged, error=None if judged else outcome)
 
     def _nothing_judged(self) -> bool:
         is_worker = hasattr(self._config, "workerinput")

@@ -43,6 +43,7 @@ class Settings:
         output_dir: absolute.
         rounds: how often each evaluation is repeated; None for what the baseline type says.
         reason: why a golden is recorded.
+        rehash: whether weights are hashed even if a hash of them is kept.
         calibrate: whether the noise of each selected baseline is measured.
         rules: how strictly drift is judged.
         accept_limit: the largest relative shift of the loss that is accepted unforced.
@@ -61,6 +62,7 @@ class Settings:
     output_dir: Path
     rounds: int | None
     reason: str | None
+    rehash: bool
     calibrate: bool
     rules: Rules
     accept_limit: float
@@ -119,6 +121,7 @@ def resolve(config: pytest.Config) -> Settings:
         output_dir=_folder(values["output_dir"], root),
         rounds=_rounds(values["rounds"]),
         reason=_text(values["reason"]),
+        rehash=_truth(values["rehash"]),
         calibrate=_truth(values["calibrate"]),
         rules=Rules(
             false_alarm_rate=_rate(values["false_alarm_rate"]), tolerances=_tolerances(table.get("tolerances", {}))

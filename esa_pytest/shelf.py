@@ -16,20 +16,20 @@ from esa_pytest.evaluation.loading import LoadedModel, load_model, resolve_devic
 
 @dataclass(frozen=True, kw_only=True)
 class Shelved:
-    """A loaded model with its checkpoint, the hub it may have come from, and how long both took."""
+    """A loaded model with its checkpoint, the hub it may have come from, and how long each part took."""
 
     checkpoint: Checkpoint
     model: LoadedModel
     hub: Hub
-    locate_seconds: float
-    load_seconds: float
+    seconds: dict[str, float]
 
 
 class ModelShelf:
     """Keeps the model that was asked for last; asking for another drops it first."""
 
-    def __init__(self, *, device: str) -> None:
+    def __init__(self, *, device: str, rehash: bool = False) -> None:
         self._asked = device
+        self._rehash = rehash
         self._device: torch.device | None = None
         self._lease: GpuLease | None = None
         self._hub = Hub()
@@ -78,15 +78,18 @@ class ModelShelf:
     def _load(self, baseline: Baseline) -> Shelved:
         begin = time.perf_counter()
         device = self._resolved()
-        checkpoint = locate(baseline.model, hub=self._hub)
+        checkpoint = locate(baseline.model, hub=self._hub, rehash=self._rehash)
         located = time.perf_counter()
         model = load_model(baseline.model_name, checkpoint, device=device, attention=baseline.model.attention)
         return Shelved(
             checkpoint=checkpoint,
             model=model,
             hub=self._hub,
-            locate_seconds=located - begin,
-            load_seconds=time.perf_counter() - located,
+            seconds={
+                "locate": located - begin - checkpoint.hash_seconds,
+                "hash": checkpoint.hash_seconds,
+                "load": time.perf_counter() - located,
+            },
         )
 
     def _resolved(self) -> torch.device:

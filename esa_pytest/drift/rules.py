@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from esa_pytest.records import CALIBRATION_NAMES
+from esa_pytest.names import CALIBRATION_NAMES
 
 FALSE_ALARM_RATE = 1e-4
 # What a user may widen: metrics of tier 5, and the statistics of tiers 3 and 4 that have a plain unit.

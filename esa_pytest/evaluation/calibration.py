@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from esa_pytest.records import Calibration, TokenProbabilities, TokenScores
+from esa_pytest.records import Calibration, ReliabilityBin, TokenProbabilities, TokenScores
 
 NUM_BINS = 15
 # Powers of four: what a model knows of a text grows with the logarithm of what it has seen of it.
@@ -36,9 +36,29 @@ def expected_calibration_error(
         num_bins: how many bins; a confidence on a border belongs to the lower one.
     """
     wide = confidence.astype(np.float64)
-    bins = np.clip(np.ceil(wide * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    bins = _bins_of(wide, num_bins)
     gaps = np.bincount(bins, weights=correct.astype(np.float64) - wide, minlength=num_bins)
     return float(np.abs(gaps).sum() / wide.size)
+
+
+def reliability(scores: TokenScores, probabilities: TokenProbabilities) -> tuple[ReliabilityBin, ...]:
+    """What the ECE is the sum of, bin by bin; bins that hold no token are left out."""
+    wide = probabilities.confidence.astype(np.float64)
+    bins, correct = _bins_of(wide, NUM_BINS), scores.argmax == scores.target
+    return tuple(
+        ReliabilityBin(
+            low=index / NUM_BINS,
+            high=(index + 1) / NUM_BINS,
+            num_tokens=int(np.count_nonzero(bins == index)),
+            confidence=float(wide[bins == index].mean()),
+            accuracy=float(correct[bins == index].mean()),
+        )
+        for index in np.unique(bins).tolist()
+    )
+
+
+def _bins_of(confidence: npt.NDArray[np.float64], num_bins: int) -> npt.NDArray[np.int64]:
+    return np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
 
 
 def position_buckets(position: npt.NDArray[np.int32]) -> list[tuple[str, npt.NDArray[np.bool_]]]:

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Checkpoint:
         tokenizer_sha256: over the vocabulary and merges.
         config: config.json without what names the software that wrote it.
         random_seed: of the weights, where they are made and not read.
+        hash_seconds: how long the hashes took; next to nothing where they were kept.
     """
 
     folder: Path
@@ -34,10 +36,16 @@ class Checkpoint:
     tokenizer_sha256: str
     config: dict[str, Any]
     random_seed: int | None = None
+    hash_seconds: float = field(default=0.0, compare=False)
 
 
-def locate(model: ModelSource, *, hub: Hub) -> Checkpoint:
+def locate(model: ModelSource, *, hub: Hub, rehash: bool = False) -> Checkpoint:
     """Find or fetch a model's checkpoint.
+
+    Args:
+        model: its entry in the catalog.
+        hub: where models of the hub come from.
+        rehash: whether files are hashed even if a hash of their state is kept.
 
     Raises:
         ModelUnavailableError: it cannot be reached from here.
@@ -45,21 +53,24 @@ def locate(model: ModelSource, *, hub: Hub) -> Checkpoint:
     """
     match model:
         case WheelModel():
-            return _checkpoint(converted_checkpoint(model))
+            return _checkpoint(converted_checkpoint(model), rehash=rehash)
         case FolderModel():
-            return _checkpoint(_existing(model))
+            return _checkpoint(_existing(model), rehash=rehash)
         case HubModel():
-            return _checkpoint(hub.snapshot(model))
+            return _checkpoint(hub.snapshot(model), rehash=rehash)
         case RandomModel():
             return _random_checkpoint(model)
 
 
-def _checkpoint(folder: Path) -> Checkpoint:
+def _checkpoint(folder: Path, *, rehash: bool) -> Checkpoint:
+    begin = time.perf_counter()
+    weights, tokenizer = weights_sha256(folder, anew=rehash), tokenizer_sha256(folder, anew=rehash)
     return Checkpoint(
         folder=folder,
-        weights_sha256=weights_sha256(folder),
-        tokenizer_sha256=tokenizer_sha256(folder),
+        weights_sha256=weights,
+        tokenizer_sha256=tokenizer,
         config=_config(folder),
+        hash_seconds=time.perf_counter() - begin,
     )
 
 

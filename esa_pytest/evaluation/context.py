@@ -18,16 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from esa_pytest.baselines.retrieval import NUM_TEXTS, depth_label
-from esa_pytest.evaluation.calibration import NUM_BINS, position_buckets
+from esa_pytest.evaluation.calibration import position_buckets
 from esa_pytest.evaluation.context_texts import ContextTexts
 from esa_pytest.evaluation.metrics import subset
 from esa_pytest.records import (
-    CalibrationBin,
     ContextGain,
     LongContext,
     PositionLoss,
     Retrieval,
-    TokenProbabilities,
     TokenScores,
     context_metric_names,
 )
@@ -42,7 +40,6 @@ def measure_context(
     texts: ContextTexts,
     *,
     long_window: int,
-    probabilities: TokenProbabilities | None,
 ) -> LongContext:
     """Everything that is made of a run's scores.
 
@@ -51,7 +48,6 @@ def measure_context(
         beside: of the short windows and of the questions, in this order.
         texts: what these were.
         long_window: which window of the documents the short windows score again.
-        probabilities: of the documents' tokens; None where they were not examined.
     """
     return LongContext(
         scores=beside,
@@ -59,7 +55,6 @@ def measure_context(
         positions=_positions(scores),
         gain=_gain(subset(scores, scores.window == long_window), beside, texts),
         retrieval=_retrieval(beside.nll[texts.num_short :], texts),
-        bins=() if probabilities is None else _bins(probabilities.confidence, scores.argmax == scores.target),
     )
 
 
@@ -127,26 +122,6 @@ def _answers(nll: npt.NDArray[np.float32], texts: ContextTexts) -> npt.NDArray[n
     return np.stack(
         [np.bincount(texts.fact[inside], weights=row[inside].astype(np.float64), minlength=number) for row in nll]
     )
-
-
-def _bins(confidence: npt.NDArray[np.float32], correct: npt.NDArray[np.bool_]) -> tuple[CalibrationBin, ...]:
-    """The bins of the expected calibration error; a confidence on a border belongs to the lower one."""
-    wide = confidence.astype(np.float64)
-    index = np.clip(np.ceil(wide * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
-    found = []
-    for number in range(NUM_BINS):
-        chosen = index == number
-        held = bool(chosen.any())
-        found.append(
-            CalibrationBin(
-                low=number / NUM_BINS,
-                high=(number + 1) / NUM_BINS,
-                num_tokens=int(np.count_nonzero(chosen)),
-                confidence=float(wide[chosen].mean()) if held else None,
-                accuracy=float(correct[chosen].mean()) if held else None,
-            )
-        )
-    return tuple(found)
 
 
 def _half_interval(values: npt.NDArray[np.float64]) -> float | None:

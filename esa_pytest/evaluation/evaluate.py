@@ -6,17 +6,19 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
 from esa_pytest.errors import InsufficientMemoryError
 from esa_pytest.evaluation.determinism import deterministic, torch_flags
 from esa_pytest.evaluation.finiteness import watch_layers
+from esa_pytest.evaluation.head import head_is_separable, head_path
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.memory import peak_memory
 from esa_pytest.evaluation.prefill import locate_in_chunks, score_in_chunks
 from esa_pytest.evaluation.prepared import Prepared
-from esa_pytest.evaluation.scoring import BatchScores, head_is_separable
+from esa_pytest.evaluation.scoring import BatchScores
 from esa_pytest.evaluation.timing import Stopwatch
 from esa_pytest.records import Batch, NonFinite, TokenProbabilities, TokenScores, TopProbabilities
 
@@ -38,7 +40,7 @@ class Round:
         timed_seconds: time behind the first micro-batch, which warms up.
         timed_batches: what was scored within `timed_seconds`.
         peak_bytes: peak memory by name.
-        head_split: whether the head was applied to a few rows at a time.
+        head: how the head was applied, as `head_path` calls it.
         flags: torch's switches as they stood during the round.
         prepared: what was scored, in the batches that fitted.
         halvings: how often the batch was halved for lack of memory.
@@ -52,7 +54,7 @@ class Round:
     timed_seconds: float
     timed_batches: tuple[Batch, ...]
     peak_bytes: dict[str, int]
-    head_split: bool
+    head: str
     flags: dict[str, str]
     prepared: Prepared
     beside: TokenScores | None = None
@@ -174,7 +176,7 @@ def _scored(model: LoadedModel, prepared: Prepared, *, description: str, probabi
         timed_seconds=watch.seconds(warm, end),
         timed_batches=batches[1:] or batches,
         peak_bytes=peak_bytes,
-        head_split=split_head,
+        head=head_path(model.network, split=split_head),
         flags=torch_flags(),
         prepared=prepared,
     )
@@ -185,13 +187,19 @@ def _score(
 ) -> BatchScores:
     return score_in_chunks(
         model.network,
-        torch.from_numpy(batch.input_ids).to(model.device),
-        torch.from_numpy(batch.targets).to(model.device, torch.int64),
+        _on(model.device, batch.input_ids),
+        _on(model.device, batch.targets.astype(np.int64)),
         chunk_tokens=prepared.chunk_tokens,
         split_head=split_head,
         sample_every=prepared.sample_every,
         probabilities=probabilities,
     )
+
+
+def _on(device: torch.device, ids: npt.NDArray[np.int64]) -> torch.Tensor:
+    """Token ids on a device; a GPU gets them while it works on the batch before."""
+    on_host = torch.from_numpy(ids)
+    return on_host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else on_host.to(device)
 
 
 def _with_progress(batches: Sequence[Batch], description: str) -> Iterator[Batch]:
@@ -236,7 +244,7 @@ def _gather_probabilities(results: Sequence[BatchScores]) -> TokenProbabilities:
 def _blame(
     model: LoadedModel,
     batches: Sequence[Batch],
-    finite: "Sequence[np.ndarray[tuple[int], np.dtype[np.bool_]]]",
+    finite: Sequence[npt.NDArray[np.bool_]],
     chunk_tokens: int | None,
 ) -> NonFinite:
     """Where the first value that is no number came from: the batch is run again, module by module."""
@@ -253,9 +261,7 @@ def _blame(
     return _first_bad_score(batches, finite)
 
 
-def _first_bad_score(
-    batches: Sequence[Batch], finite: "Sequence[np.ndarray[tuple[int], np.dtype[np.bool_]]]"
-) -> NonFinite:
+def _first_bad_score(batches: Sequence[Batch], finite: Sequence[npt.NDArray[np.bool_]]) -> NonFinite:
     """A NaN that did not come again when the batch was run a second time, or that the scoring itself made."""
     num_windows = 0
     for batch, values in zip(batches, finite, strict=True):

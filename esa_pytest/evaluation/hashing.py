@@ -8,24 +8,28 @@ import hashlib
 import json
 import math
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from esa_pytest.errors import CheckpointError
-from esa_pytest.evaluation.cache import cache_root, write_atomically
+from esa_pytest.evaluation.kept_hashes import once_per_state
 
 INDEX_FILE = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
 
 
-def weights_sha256(folder: Path) -> str:
+def weights_sha256(folder: Path, *, anew: bool = False) -> str:
     """sha256 over every tensor of a checkpoint folder's safetensors files, in the order of their names.
+
+    Args:
+        folder: of the checkpoint.
+        anew: whether to read the files even if a hash of their state is kept.
 
     Raises:
         CheckpointError: there are no safetensors files, or one is damaged.
     """
-    return _once_per_state(weight_files(folder), _hash_tensors)
+    return once_per_state(weight_files(folder), _hash_tensors, kind="tensors", anew=anew)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -65,8 +69,12 @@ def count_parameters(folder: Path) -> int:
     return sum(math.prod(entry["shape"]) for entry in entries)
 
 
-def tokenizer_sha256(folder: Path) -> str:
+def tokenizer_sha256(folder: Path, *, anew: bool = False) -> str:
     """sha256 over the tokenizer's vocabulary and merges; the layout of its JSON does not matter.
+
+    Args:
+        folder: of the checkpoint.
+        anew: whether to read the files even if a hash of their state is kept.
 
     Raises:
         CheckpointError: the folder holds no tokenizer.
@@ -78,7 +86,8 @@ def tokenizer_sha256(folder: Path) -> str:
             f"as tokenizer.save_pretrained writes it."
         )
     # tokenizer.json says everything by itself; the older files only together.
-    return _once_per_state(files[:1] if files[0].name == "tokenizer.json" else files, _hash_texts)
+    told = files[:1] if files[0].name == "tokenizer.json" else files
+    return once_per_state(told, _hash_texts, kind="texts", anew=anew)
 
 
 def _hash_tensors(files: Sequence[Path]) -> str:
@@ -131,20 +140,3 @@ def _hash_texts(files: Sequence[Path]) -> str:
                 raise CheckpointError(f"{path} is no JSON, or is damaged; fetch it anew.") from None
         digest.update(path.name.encode() + b"\0" + data)
     return digest.hexdigest()
-
-
-def _once_per_state(files: Sequence[Path], compute: Callable[[Sequence[Path]], str]) -> str:
-    """The hash of some files, from the cache where each file's path, size, inode and time are unchanged."""
-    state = json.dumps([_file_state(path) for path in files])
-    entry = cache_root() / "hashes" / f"{hashlib.sha256((compute.__name__ + state).encode()).hexdigest()}.txt"
-    try:
-        return entry.read_text(encoding="ascii")
-    except OSError:
-        digest = compute(files)
-        write_atomically(entry, digest.encode("ascii"))
-        return digest
-
-
-def _file_state(path: Path) -> list[str | int]:
-    stat = path.resolve().stat()
-    return [str(path.resolve()), stat.st_size, stat.st_ino, stat.st_mtime_ns]

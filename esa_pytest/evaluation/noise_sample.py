@@ -81,4 +81,4 @@ def _context(done: Round, scores: TokenScores, probed: int) -> Mapping[str, floa
     texts = done.prepared.context
     if texts is None or done.beside is None:
         return {}
-    return measure_context(scores, done.beside, texts, long_window=probed, probabilities=None).metrics
+    return measure_context(scores, done.beside, texts, long_window=probed).metrics

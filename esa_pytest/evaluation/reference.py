@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 from esa_pytest.evaluation.attention import can_switch_attention
 from esa_pytest.evaluation.determinism import deterministic
 from esa_pytest.evaluation.fingerprints import fingerprinted
+from esa_pytest.evaluation.head import head_is_separable
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.prepared import Prepared
-from esa_pytest.evaluation.scoring import head_is_separable
 from esa_pytest.evaluation.upcasting import REFERENCE_ATTENTION, in_float32
 from esa_pytest.records import FloatArray, Probe, TokenScores
 

@@ -9,16 +9,20 @@ the same logits through float32 cross_entropy as (N, C, L) and as (N, C) differ 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
+
+from esa_pytest.evaluation.head import hidden_states, logits_of
 
 # Raised whenever the same logits could give other NLLs; part of a golden's environment, as are the chunks.
 SCORING_VERSION = 1
 CHUNK_ROWS = 128
-CPU_ROWS = 16
 TOP_K = 10
-_PROBE_TOKENS = 16
+# So many float64 logits lie in a processor's cache from one operation to the next.
+_CACHED_LOGITS = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,22 +67,15 @@ def score_batch(
         probabilities: whether the distributions are examined too.
     """
     num_scored = targets.shape[1]
+    sampled = _Sampled(np.arange(targets.numel()) % num_scored % sample_every == 0, targets.device)
     parts: list[BatchScores] = []
-    done = 0
     with torch.inference_mode():
         for chunk, chunk_targets in _logits(network, input_ids, targets, num_scored, split_head=split_head):
-            together = rows_at_once(chunk.device)
-            for begin in range(0, len(chunk), together):
-                rows = chunk[begin : begin + together]
-                parts.append(
-                    _score_rows(
-                        rows,
-                        chunk_targets[begin : begin + together],
-                        sampled=[r for r in range(len(rows)) if (done + r) % num_scored % sample_every == 0],
-                        probabilities=probabilities,
-                    )
-                )
-                done += len(rows)
+            together = rows_at_once(chunk.device, chunk.shape[-1])
+            parts += [
+                _score_rows(rows, rows_targets, sampled=sampled.of_next(len(rows)), probabilities=probabilities)
+                for rows, rows_targets in zip(chunk.split(together), chunk_targets.split(together), strict=True)
+            ]
     examined = [part.probabilities for part in parts if part.probabilities is not None]
     return BatchScores(
         nll=torch.cat([part.nll for part in parts]),
@@ -95,84 +92,73 @@ def _logits(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Chunks of logits (rows, vocabulary) with their targets (rows,)."""
     if split_head:
-        hidden = _hidden_states(network, input_ids)[:, -num_scored:]
-        head = network.get_output_embeddings()
+        hidden = hidden_states(network, input_ids)[:, -num_scored:]
+        logits = logits_of(network.get_output_embeddings())
         rows, flat = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
         for begin in range(0, len(rows), CHUNK_ROWS):
-            yield head(rows[begin : begin + CHUNK_ROWS]), flat[begin : begin + CHUNK_ROWS]
+            yield logits(rows[begin : begin + CHUNK_ROWS]), flat[begin : begin + CHUNK_ROWS]
         return
     for window, window_targets in zip(input_ids, targets, strict=True):
-        logits = network(input_ids=window[None], use_cache=False).logits[0, -num_scored:]
-        for begin in range(0, num_scored, CHUNK_ROWS):
-            yield logits[begin : begin + CHUNK_ROWS], window_targets[begin : begin + CHUNK_ROWS]
+        whole = network(input_ids=window[None], use_cache=False).logits[0, -num_scored:]
+        yield from zip(whole.split(CHUNK_ROWS), window_targets.split(CHUNK_ROWS), strict=True)
 
 
-def rows_at_once(device: torch.device) -> int:
+def rows_at_once(device: torch.device, vocabulary: int) -> int:
     """How many rows are summed up together: few enough on a CPU for its caches, all of a chunk on a GPU."""
-    return CHUNK_ROWS if device.type == "cuda" else CPU_ROWS
+    return CHUNK_ROWS if device.type == "cuda" else max(1, min(CHUNK_ROWS, _CACHED_LOGITS // vocabulary))
 
 
-def _score_rows(logits: Tensor, targets: Tensor, *, sampled: list[int], probabilities: bool) -> BatchScores:
+class _Sampled:
+    """Which rows of a batch are sampled, handed out from one group of rows to the next."""
+
+    def __init__(self, chosen: npt.NDArray[np.bool_], device: torch.device) -> None:
+        self._before = np.concatenate(([0], np.cumsum(chosen)))
+        # On the device once a batch: a list of numbers would be copied there, and waited for, with every chunk.
+        self._rows = torch.from_numpy(np.flatnonzero(chosen)).to(device)
+        self._done = 0
+
+    def of_next(self, num_rows: int) -> Tensor | None:
+        """Indices of the sampled ones among the next rows; None where that is all of them."""
+        begin, end = self._before[self._done], self._before[self._done + num_rows]
+        chosen = None if end - begin == num_rows else self._rows[begin:end] - self._done
+        self._done += num_rows
+        return chosen
+
+
+def _score_rows(logits: Tensor, targets: Tensor, *, sampled: Tensor | None, probabilities: bool) -> BatchScores:
     """NLL, argmax and finiteness of logits (rows, vocabulary) for targets (rows,), top-k at the sampled rows."""
-    argmax = logits.argmax(dim=-1)
+    # Both at once take a fifth of the time of argmax() alone; the first of equal ones, and a NaN before all else.
+    largest, argmax = logits.max(dim=-1)
     wide = logits.to(torch.float64, copy=True).contiguous()
     target_logit = wide.gather(-1, targets[:, None])[:, 0]
-    largest = wide.gather(-1, argmax[:, None])
-    shifted = wide.sub_(largest)
+    largest_wide = largest.to(torch.float64)
+    shifted = wide.sub_(largest_wide[:, None])
     powers = shifted.exp() if probabilities else shifted.exp_()
     total = powers.sum(dim=-1)
-    log_sum_exp = total.log() + largest[:, 0]
+    log_sum_exp = total.log() + largest_wide
     # Indexing copies, which all rows of a chunk need not suffer.
-    top = (logits if len(sampled) == len(logits) else logits[sampled]).topk(min(TOP_K, logits.shape[-1]), dim=-1)
+    top = (logits if sampled is None or probabilities else logits[sampled]).topk(min(TOP_K, logits.shape[-1]), dim=-1)
+    chosen = slice(None) if sampled is None else sampled
+    values, ids = (top.values[chosen], top.indices[chosen]) if probabilities else (top.values, top.indices)
     return BatchScores(
         nll=(log_sum_exp - target_logit).to(torch.float32),
         argmax=argmax.to(torch.int32),
         # Smallest and largest tell it for a thirteenth of what isfinite().all() costs; both hand a NaN on.
-        finite=logits.amin(dim=-1).isfinite() & logits.amax(dim=-1).isfinite(),
-        top_ids=top.indices.to(torch.int32),
-        top_log_probability=(top.values.to(torch.float64) - log_sum_exp[sampled, None]).to(torch.float32),
-        probabilities=_probabilities(logits, shifted, powers, total, targets) if probabilities else None,
+        finite=logits.amin(dim=-1).isfinite() & largest.isfinite(),
+        top_ids=ids.to(torch.int32),
+        top_log_probability=(values.to(torch.float64) - log_sum_exp[chosen, None]).to(torch.float32),
+        probabilities=_probabilities(top.indices, shifted, powers, total, targets) if probabilities else None,
     )
 
 
-def _probabilities(logits: Tensor, shifted: Tensor, powers: Tensor, total: Tensor, targets: Tensor) -> Tensor:
+def _probabilities(likeliest: Tensor, shifted: Tensor, powers: Tensor, total: Tensor, targets: Tensor) -> Tensor:
     """Confidence, entropy, Brier score and top-k mass of distributions `powers / total`, shape (rows, 4).
 
     With d a logit less the largest one and s the sum of the e^d, the likeliest token has the probability 1 / s, and the
-    entropy is log s - sum(e^d * d) / s. Overwrites `shifted` and `powers`.
+    entropy is log s - sum(e^d * d) / s. `likeliest` are ids, shape (rows, TOP_K). Overwrites `shifted` and `powers`.
     """
     target = powers.gather(-1, targets[:, None])[:, 0] / total
-    # The order of the logits is that of the probabilities, and bf16 is searched faster.
-    likeliest = logits.topk(min(TOP_K, logits.shape[-1]), dim=-1).indices
     top_k_mass = powers.gather(-1, likeliest).sum(dim=-1) / total
     entropy = total.log() - shifted.mul_(powers).sum(dim=-1) / total
     brier = powers.square_().sum(dim=-1) / total.square() - 2.0 * target + 1.0
     return torch.stack((1.0 / total, entropy, brier, top_k_mass), dim=-1).to(torch.float32)
-
-
-def _hidden_states(network: PreTrainedModel, input_ids: Tensor) -> Tensor:
-    """What the head receives, shape (windows, context_length, hidden)."""
-    body = getattr(network, network.base_model_prefix)
-    hidden = body(input_ids=input_ids, use_cache=False).last_hidden_state
-    assert isinstance(hidden, Tensor)  # noqa: S101  (every transformers body returns one)
-    return hidden
-
-
-def head_is_separable(network: PreTrainedModel, *, device: torch.device) -> bool:
-    """Whether the model's logits are its head applied to its body's output, and nothing more.
-
-    A soft-cap, a scale or a slice after the head would be lost when the head is applied on its own, so a short
-    input is put through both ways; they must agree bit for bit, since both do the same operations.
-    """
-    head, body = network.get_output_embeddings(), getattr(network, network.base_model_prefix, None)
-    if not isinstance(head, nn.Module) or body is None or body is network:
-        return False
-    vocabulary = network.get_input_embeddings().weight.shape[0]
-    input_ids = (torch.arange(_PROBE_TOKENS, device=device) * 7919 % vocabulary)[None]
-    with torch.inference_mode():
-        whole = network(input_ids=input_ids, use_cache=False).logits
-        hidden = _hidden_states(network, input_ids)
-        split = head(hidden)
-    if whole.shape != split.shape or whole.dtype != split.dtype:
-        return False
-    return bool(torch.equal(whole, split) or not whole.isfinite().all())

@@ -86,7 +86,6 @@ def _context(done: Round) -> LongContext | None:
         done.beside,
         texts,
         long_window=done.prepared.probe_window,
-        probabilities=done.probabilities,
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from esa_pytest.golden.part_arrays import Arrays, refuse_malformed
 from esa_pytest.golden.schema import ContextPart
-from esa_pytest.records import CalibrationBin, ContextGain, LongContext, PositionLoss, Retrieval, TokenScores
+from esa_pytest.records import ContextGain, LongContext, PositionLoss, Retrieval, TokenScores
 
 _PREFIX = "context_"
 _FIELDS = tuple(field.name for field in fields(TokenScores))
@@ -18,7 +18,6 @@ def context_part(context: LongContext | None) -> dict[str, Any] | None:
     if context is None:
         return None
     return {
-        "bins": [asdict(one) for one in context.bins],
         "context_length": context.context_length,
         "gain": asdict(context.gain),
         "num_tokens": int(context.scores.nll.size),
@@ -56,5 +55,4 @@ def read_context(part: ContextPart | None, arrays: Arrays, *, name: str) -> Long
         positions=tuple(PositionLoss(**one.model_dump()) for one in part.positions),
         gain=ContextGain(**part.gain.model_dump()),
         retrieval=tuple(Retrieval(**one.model_dump()) for one in part.retrieval),
-        bins=tuple(CalibrationBin(**one.model_dump()) for one in part.bins),
     )

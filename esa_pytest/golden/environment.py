@@ -12,7 +12,7 @@ import torch
 from esa_pytest.evaluation.attention import attention_of
 from esa_pytest.evaluation.evaluate import Round
 from esa_pytest.evaluation.loading import LoadedModel
-from esa_pytest.evaluation.scoring import CHUNK_ROWS, SCORING_VERSION, rows_at_once
+from esa_pytest.evaluation.scoring import CHUNK_ROWS, SCORING_VERSION
 
 # What computes, and what transformers cannot do without in a release that goes with its own.
 PACKAGES = (
@@ -48,8 +48,8 @@ def environment_of(model: LoadedModel, done: Round, *, packages: Sequence[str] =
         "attention": attention_of(model.network),
         "batch_shapes": done.batch_shapes,
         "placement": model.placement,
-        "scoring.chunk_rows": f"{CHUNK_ROWS} by {rows_at_once(model.device)}",
-        "scoring.head": "split" if done.head_split else "whole",
+        "scoring.chunk_rows": str(CHUNK_ROWS),
+        "scoring.head": done.head,
         "scoring.version": str(SCORING_VERSION),
         **({} if chunk_tokens is None else {"scoring.prefill_tokens": str(chunk_tokens)}),
     }

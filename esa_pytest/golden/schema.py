@@ -75,20 +75,9 @@ class RetrievalPart(_Strict):
     planted_nll: Finite
 
 
-class BinPart(_Strict):
-    """A bin of the expected calibration error."""
-
-    accuracy: Finite | None
-    confidence: Finite | None
-    high: Finite
-    low: Finite
-    num_tokens: Count
-
-
 class ContextPart(_Strict):
     """What the model makes of a long context; the scores behind it lie in the side file."""
 
-    bins: tuple[BinPart, ...] = Field(strict=False)
     context_length: Annotated[int, Field(gt=0)]
     gain: GainPart
     num_tokens: Annotated[int, Field(gt=0)]

@@ -1,10 +1,10 @@
 """Frozen, keyword-only records that travel between rooms; no IO, and nothing heavier than numpy."""
 
+from esa_pytest.names import CALIBRATION_NAMES, METRIC_NAMES
 from esa_pytest.records.context import (
     GAIN_METRIC,
     POSITION_METRIC,
     RETRIEVAL_METRIC,
-    CalibrationBin,
     ContextGain,
     LongContext,
     PositionLoss,
@@ -13,8 +13,6 @@ from esa_pytest.records.context import (
 )
 from esa_pytest.records.noise import Noise, Variant
 from esa_pytest.records.run import (
-    CALIBRATION_NAMES,
-    METRIC_NAMES,
     BitStability,
     Calibration,
     Consistency,
@@ -23,6 +21,7 @@ from esa_pytest.records.run import (
     Probe,
     ProbeNoise,
     Record,
+    ReliabilityBin,
     Repeat,
 )
 from esa_pytest.records.scores import (
@@ -61,7 +60,6 @@ __all__ = [
     "BitStability",
     "BlockScores",
     "Calibration",
-    "CalibrationBin",
     "Change",
     "Consistency",
     "ContextGain",
@@ -80,6 +78,7 @@ __all__ = [
     "ProbeNoise",
     "Record",
     "ReferenceDrift",
+    "ReliabilityBin",
     "Repeat",
     "Retrieval",
     "Statistic",

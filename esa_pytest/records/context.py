@@ -68,25 +68,6 @@ class Retrieval:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrationBin:
-    """The tokens whose likeliest continuation had a probability within a bin; means are None of an empty one.
-
-    Attributes:
-        low: its lower border, exclusive.
-        high: its upper border, inclusive.
-        num_tokens: how many tokens.
-        confidence: their mean probability of the likeliest token.
-        accuracy: the share of them where it was the target.
-    """
-
-    low: float
-    high: float
-    num_tokens: int
-    confidence: float | None
-    accuracy: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class LongContext:
     """The long-context part of a run.
 
@@ -96,7 +77,6 @@ class LongContext:
         positions: the loss by position in the window, over the run's own tokens.
         gain: what context beyond a short one is worth.
         retrieval: by depth.
-        bins: of the calibration, over the run's own tokens; none where it is not examined.
     """
 
     scores: TokenScores
@@ -104,7 +84,6 @@ class LongContext:
     positions: tuple[PositionLoss, ...]
     gain: ContextGain
     retrieval: tuple[Retrieval, ...]
-    bins: tuple[CalibrationBin, ...] = ()
 
     @property
     def metrics(self) -> dict[str, float]:

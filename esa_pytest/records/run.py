@@ -8,19 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esa_pytest.names import METRIC_NAMES
 from esa_pytest.records.context import LongContext
 from esa_pytest.records.noise import Noise
 from esa_pytest.records.scores import BlockScores, FloatArray, TokenScores, TopProbabilities
-
-METRIC_NAMES = (
-    "mean_nll",
-    "nll_sum",
-    "num_correct_tokens",
-    "num_scored_tokens",
-    "perplexity",
-    "token_accuracy",
-)
-CALIBRATION_NAMES = ("brier", "ece", "mean_entropy", "top_k_mass")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +68,25 @@ class Calibration:
     mean_entropy: float
     top_k_mass: float
     entropy_by_position: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityBin:
+    """The tokens whose likeliest token has a probability within a range; shown, not judged.
+
+    Attributes:
+        low: the range's lower end, itself outside.
+        high: its upper end, itself inside.
+        num_tokens: how many tokens lie in it.
+        confidence: the mean probability of their likeliest tokens.
+        accuracy: the share of them whose likeliest token was the target.
+    """
+
+    low: float
+    high: float
+    num_tokens: int
+    confidence: float
+    accuracy: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,10 @@ from esa_pytest.drift.walk import Walk, run_length, walks
 from esa_pytest.golden.ledger import LedgerEntry
 from esa_pytest.report.columns import aligned
 from esa_pytest.report.layout import count
+from esa_pytest.report.tables import flat
 
 _BARS = "▁▂▃▄▅▆▇█"
-_HEADING = ("date", "loss", "step", "outcome", "reason")
+HEADING = ("date", "loss", "step", "outcome", "reason")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,25 +64,35 @@ def _step(entry: LedgerEntry) -> float | None:
 def _history_lines(history: History) -> list[str]:
     entries = history.entries
     losses = [entry.new.mean_nll for entry in entries]
-    table = aligned([_HEADING, *(_row(entry) for entry in entries)])
+    table = aligned([HEADING, *(row_of(entry) for entry in entries)])
     return [
         f"{history.name}  {sparkline(losses)}  loss {losses[-1]:.6g}, {count(len(entries), 'acceptance')}",
         *(f"  {line}" for line in table),
-        *(f"  warning: {_walk(entries, walk)}" for walk in walks(steps_of(entries))),
-        *(f"  warning: {text}" for text in _gaps(history)),
+        *(f"  warning: {text}" for text in warnings_of(history)),
     ]
 
 
-def _row(entry: LedgerEntry) -> tuple[str, ...]:
+def warnings_of(history: History) -> list[str]:
+    """What a reader should look at: a loss that walks, a golden that is not the one that was accepted."""
+    return [*(_walk(history.entries, walk) for walk in walks(steps_of(history.entries))), *_gaps(history)]
+
+
+def walks_of(entries: Sequence[LedgerEntry]) -> tuple[int, ...]:
+    """The indices of the entries that belong to a walk, ascending."""
+    return tuple(index for walk in walks(steps_of(entries)) for index in range(walk.first, walk.last + 1))
+
+
+def row_of(entry: LedgerEntry) -> tuple[str, ...]:
+    """An entry under `HEADING`."""
     step = "" if entry.drift is None else f"{entry.drift.mean_nll:+.3g}"
     forced = " (forced)" if entry.forced else ""
     inputs = f" ({', '.join(change.name for change in entry.inputs)})" if entry.inputs else ""
     return (
-        _flat(entry.utc[:10]),
+        flat(entry.utc[:10]),
         f"{entry.new.mean_nll:.6g}",
         step,
-        _flat(f"{entry.outcome}{forced}{inputs}"),
-        _flat(entry.reason or "-"),
+        flat(f"{entry.outcome}{forced}{inputs}"),
+        flat(entry.reason or "-"),
     )
 
 
@@ -92,20 +103,20 @@ def _walk(entries: Sequence[LedgerEntry], walk: Walk) -> str:
     relative = f" ({total / first.old.mean_nll:+.2%})" if first.old is not None and first.old.mean_nll else ""
     return (
         f"the loss has walked {total:+.3g} nats{relative} in {count(len(taken), 'accepted step')} since "
-        f"{_flat(first.utc[:10])}, seen on {_flat(taken[-1].utc[:10])}: each was accepted by itself, and chance alone "
+        f"{flat(first.utc[:10])}, seen on {flat(taken[-1].utc[:10])}: each was accepted by itself, and chance alone "
         f"shows this once in {run_length(0.0):.0f} acceptances; compare with: esa diff --against {_commit(first)}"
     )
 
 
 def _commit(entry: LedgerEntry) -> str:
-    return _flat(entry.git_sha[:12]) if entry.git_sha else "REV"
+    return flat(entry.git_sha[:12]) if entry.git_sha else "REV"
 
 
 def _gaps(history: History) -> list[str]:
     """Where the ledger and the goldens have parted ways."""
     found = [
-        f"the golden that was replaced on {_flat(entry.utc[:10])} is not the one that was accepted on "
-        f"{_flat(before.utc[:10])}: in between it was changed without the ledger, or two branches were merged"
+        f"the golden that was replaced on {flat(entry.utc[:10])} is not the one that was accepted on "
+        f"{flat(before.utc[:10])}: in between it was changed without the ledger, or two branches were merged"
         for before, entry in zip(history.entries, history.entries[1:], strict=False)
         if entry.old is not None and entry.old.judged_sha256 != before.new.judged_sha256
     ]
@@ -115,8 +126,3 @@ def _gaps(history: History) -> list[str]:
             f"the golden that was accepted last {state}: take golden and ledger from the same commit, or record anew"
         )
     return found
-
-
-def _flat(text: str) -> str:
-    """Text of a file as one printable line."""
-    return "".join(character if character.isprintable() else " " for character in text)

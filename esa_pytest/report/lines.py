@@ -1,7 +1,7 @@
 """A verdict as the lines that a person reads."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -9,11 +9,12 @@ from esa_pytest.drift.judge import environment_changes
 from esa_pytest.drift.noise_model import LEAST_VARIANTS
 from esa_pytest.drift.reference import WEAK_ABOVE, allowed_rms
 from esa_pytest.records import Calibration, Change, MetricRow, Metrics, Noise, Outcome, ProbeNoise, Record, Verdict
+from esa_pytest.report.advice import REASON, Advice, advice_on
 from esa_pytest.report.evidence import evidence_lines, reference_lines
 from esa_pytest.report.layout import INDENT, count, labelled
 
 # People say loss; the code says mean_nll.
-_SPOKEN = {
+SPOKEN = {
     "mean_nll": "loss",
     "perplexity": "perplexity",
     "token_accuracy": "token accuracy",
@@ -22,8 +23,6 @@ _SPOKEN = {
     "mean_entropy": "entropy",
     "top_k_mass": "top-k mass",
 }
-# What a command that records should end with.
-REASON = ' --esa-reason "..."'
 
 
 def environment_line(measured: Record, golden: Record | None) -> str:
@@ -99,8 +98,7 @@ def failed_lines(
         *lines,
         *notes_lines(notes),
         "",
-        *_suspicion(verdict, measured.baseline),
-        *(_remedy(verdict.outcome, command) if refused is None else [f"{INDENT}{refused}"]),
+        *_advice_lines(advice_on(verdict, baseline=measured.baseline, command=command, refused=refused)),
     ]
 
 
@@ -225,7 +223,7 @@ def table(rows: tuple[MetricRow, ...]) -> list[str]:
         mark = "" if row.within else "  <- drifted"
         cells.append(
             (
-                _SPOKEN.get(row.name, row.name),
+                SPOKEN.get(row.name, row.name),
                 f"{row.golden:.6g}",
                 f"{row.measured:.6g}",
                 f"{row.drift:+.3g}",
@@ -260,19 +258,11 @@ def _value(value: str | None) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _suspicion(verdict: Verdict, baseline: str) -> list[str]:
-    """Where packages differ, what finds out which of them did it."""
-    if not any(change.name.startswith("version.") for change in verdict.environment):
-        return []
-    return [f"{INDENT}To find out which package did it:", f"{INDENT * 2}esa bisect {baseline}"]
-
-
-def _remedy(outcome: Outcome, command: str) -> list[str]:
-    if outcome is Outcome.NON_FINITE:
-        return [f"{INDENT}A run that is not finite is never a golden: mend the model or its inputs."]
+def _advice_lines(advice: Sequence[Advice]) -> list[str]:
     return [
-        f"{INDENT}Check that it is no regression first. To accept it:",
-        f"{INDENT * 2}{command} --snapshot-update{REASON}",
+        line
+        for one in advice
+        for line in (f"{INDENT}{one.text}", *([] if one.command is None else [f"{INDENT * 2}{one.command}"]))
     ]
 
 

@@ -51,8 +51,8 @@ def markdown_lines(compared: Sequence[Comparison], *, old: str, new: str) -> lis
     lines = [f"### Baselines: {escaped(old)} -> {escaped(new)}", ""]
     if not compared:
         return [*lines, "No golden on either side."]
-    lines += [_row(_HEADING), _row(["---"] * len(_HEADING))]
-    lines += [_row(_cells(one)) for one in compared]
+    lines += [row(_HEADING), row(["---"] * len(_HEADING))]
+    lines += [row(_cells(one)) for one in compared]
     for one in compared:
         lines += _details(one, old=old, new=new)
     return lines
@@ -66,7 +66,8 @@ def escaped(text: str) -> str:
     return flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _row(cells: Sequence[str]) -> str:
+def row(cells: Sequence[str]) -> str:
+    """The cells of one line of a table, escaped already."""
     return f"| {' | '.join(cells)} |"
 
 
@@ -153,9 +154,9 @@ def _context_table(one: Comparison, *, old: str, new: str) -> list[str]:
     names = list(dict.fromkeys((*(before or {}), *(now or {}))))
     if not names:
         return []
-    heading = [_row(["long context, nats", escaped(old), escaped(new)]), _row(["---"] * 3)]
-    rows = [[_nats(side, name) for side in (before, now)] for name in names]
-    return [*heading, *(_row([escaped(name), *cells]) for name, cells in zip(names, rows, strict=True)), ""]
+    heading = [row(["long context, nats", escaped(old), escaped(new)]), row(["---"] * 3)]
+    cells = [[_nats(side, name) for side in (before, now)] for name in names]
+    return [*heading, *(row([escaped(name), *sides]) for name, sides in zip(names, cells, strict=True)), ""]
 
 
 def _nats(metrics: Mapping[str, float] | None, name: str) -> str:
@@ -166,8 +167,8 @@ def _nats(metrics: Mapping[str, float] | None, name: str) -> str:
 def _change_table(what: str, changes: Sequence[Change], *, old: str, new: str) -> list[str]:
     if not changes:
         return []
-    heading = [_row([what, escaped(old), escaped(new)]), _row(["---"] * 3)]
-    return [*heading, *(_row([escaped(c.name), _value(c.golden), _value(c.measured)]) for c in changes), ""]
+    heading = [row([what, escaped(old), escaped(new)]), row(["---"] * 3)]
+    return [*heading, *(row([escaped(c.name), _value(c.golden), _value(c.measured)]) for c in changes), ""]
 
 
 def _value(value: str | None) -> str:

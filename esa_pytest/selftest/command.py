@@ -56,7 +56,7 @@ def selftest_lines(settings: Settings, request: Request) -> Iterator[str]:
         EsaError: there is no golden, its check fails, or the request cannot be run.
     """
     _refuse_senseless(request)
-    shelf = ModelShelf(device=settings.device)
+    shelf = ModelShelf(device=settings.device, rehash=settings.rehash)
     try:
         guarded = _guarded(settings, request.baseline, shelf)
         yield from _Selftest(guarded, settings, request).lines()

@@ -7,6 +7,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
+from esa_pytest.evaluation import head
 from esa_pytest.evaluation.loading import LoadedModel
 from tests.model.fake_hub import FakeHub, point_to, serving
 from tests.model.tiny import FAMILIES, load_folder, save_tiny, write_corpus
@@ -35,6 +36,12 @@ def llama_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def llama(llama_checkpoint: Path) -> LoadedModel:
     """A freshly loaded tiny Llama, for a test to damage."""
     return load_folder(llama_checkpoint)
+
+
+@pytest.fixture
+def native_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head is applied as the model itself does it, also where the processor has no bf16 arithmetic."""
+    monkeypatch.setattr(head, "multiplies_bf16", lambda: True)
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_values_do_not_depend_on_how_many_rows_are_summed_up_together(
     tiny_model: LoadedModel, baseline: Baseline, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     expected = _examined(tiny_model, baseline)
-    monkeypatch.setattr(scoring, "rows_at_once", lambda _device: rows)
+    monkeypatch.setattr(scoring, "rows_at_once", lambda _device, _vocabulary: rows)
     found = _examined(tiny_model, baseline)
     for name in ("confidence", "entropy", "brier", "top_k_mass"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-6, atol=1e-7, err_msg=name)

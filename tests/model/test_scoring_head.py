@@ -7,10 +7,13 @@ import torch
 from torch import nn
 
 from esa_pytest.evaluation.byte_tokenizer import VOCABULARY
+from esa_pytest.evaluation.head import head_is_separable
 from esa_pytest.evaluation.loading import LoadedModel
-from esa_pytest.evaluation.scoring import head_is_separable, score_batch
+from esa_pytest.evaluation.scoring import score_batch
 from tests.model.oracle import oracle_scores, random_windows
 from tests.model.tiny import build_network
+
+pytestmark = pytest.mark.usefixtures("native_head")
 
 CPU = torch.device("cpu")
 WINDOWS = random_windows(4, 32, vocabulary=VOCABULARY)

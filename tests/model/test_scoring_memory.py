@@ -6,14 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from esa_pytest.evaluation import scoring
-from esa_pytest.evaluation.scoring import CHUNK_ROWS, CPU_ROWS, score_batch
+from esa_pytest.evaluation.scoring import CHUNK_ROWS, rows_at_once, score_batch
 from tests.model.oracle import random_windows
 from tests.model.tiny import build_network
+
+pytestmark = pytest.mark.usefixtures("native_head")
 
 VOCABULARY = 50_000
 NUM_TOKENS = 1024
@@ -75,8 +78,9 @@ def _scored(*, split_head: bool, probabilities: bool = False) -> Allocations:
 @pytest.fixture(params=["as-on-a-cpu", "as-on-a-gpu"])
 def float64_logits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Bytes of the float64 logits that are summed up together."""
-    rows = CPU_ROWS if request.param == "as-on-a-cpu" else CHUNK_ROWS
-    monkeypatch.setattr(scoring, "rows_at_once", lambda _device: rows)
+    device = torch.device("cpu" if request.param == "as-on-a-cpu" else "cuda")
+    rows = rows_at_once(device, VOCABULARY)
+    monkeypatch.setattr(scoring, "rows_at_once", lambda _device, _vocabulary: rows)
     return rows * VOCABULARY * 8
 
 

@@ -17,6 +17,8 @@ from esa_pytest.evaluation.scoring import score_batch
 from tests.model.oracle import oracle_scores, random_windows
 from tests.model.tiny import FAMILIES, build_network, evaluate_tiny, prepare_tiny, tiny_baseline, write_corpus
 
+pytestmark = pytest.mark.usefixtures("native_head")
+
 # Four windows of 32 are one chunk, so that the oracle's head sees the same matrix product.
 WINDOWS = random_windows(4, 32, vocabulary=VOCABULARY)
 

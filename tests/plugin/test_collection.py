@@ -11,7 +11,7 @@ import sys
 import pytest
 options = ["-m", "smoke or standard", "--collect-only", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
 status = pytest.main([*options, "tests/test_baselines.py"])
-print("loaded:", *sorted({"torch", "transformers", "huggingface_hub", "datasets"} & set(sys.modules)))
+print("loaded:", *sorted({"torch", "transformers", "numpy", "huggingface_hub", "datasets"} & set(sys.modules)))
 sys.exit(status)
 """
 HUB_PAIRS = {

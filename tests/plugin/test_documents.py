@@ -5,7 +5,24 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from esa_pytest.exit_status import Status
 from tests.plugin.conftest import Project
+
+PARTS = {
+    "import_torch",
+    "import_transformers",
+    "import_esa",
+    "locate",
+    "hash",
+    "load",
+    "prepare",
+    "evaluate",
+    "assemble",
+    "read_golden",
+    "judge",
+    "snapshot",
+    "keep",
+}
 
 
 def test_the_manifest_is_complete(recorded: Project) -> None:
@@ -13,11 +30,16 @@ def test_the_manifest_is_complete(recorded: Project) -> None:
     manifest = recorded.manifest()
     assert manifest["outcome"] == "identical"
     assert manifest["verdict"]["tier"] == 2
-    assert manifest["seconds"].keys() >= {"locate", "load", "prepare", "evaluate", "judge"}
+    assert manifest["seconds"].keys() >= PARTS
     assert manifest["environment"].keys() >= {"version.torch", "version.transformers", "cpu.model", "batch_shapes"}
     assert manifest["identity"]["windows"]["seeds"] == [1337]
     assert manifest["provenance"].keys() >= {"utc", "git_sha", "git_dirty", "command", "reason"}
     assert manifest["golden_file"] == "baselines_golden/tiny__smoke/cpu-bfloat16.json"
+
+
+def test_where_the_time_went_is_told_to_those_who_ask(recorded: Project) -> None:
+    recorded.run("-v").stdout.no_fnmatch_line("  seconds *")
+    recorded.run("-vv").stdout.re_match_lines([r"  seconds        .*evaluate \d+\.\d\d"])
 
 
 def test_the_summary_holds_the_metrics_and_no_nan(recorded: Project) -> None:
@@ -88,6 +110,6 @@ def test_a_degenerate_corpus_is_told_with_its_number(project: Project, bits_take
 def test_a_text_that_cannot_be_scored_is_told(recorded: Project, text: str, sentence: str) -> None:
     recorded.write_text(text)
     result = recorded.run()
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines([f"esa: tiny-smoke could not be judged. {sentence}"])
     result.stdout.no_fnmatch_line("*Traceback*")

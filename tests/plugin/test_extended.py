@@ -74,7 +74,7 @@ def test_a_long_context_is_recorded_told_and_judged(extended: Project) -> None:
     assert context == summary["context"]
     assert [part["label"] for part in context["positions"]] == ["0-15", "16-63", "64-255"]
     assert sum(part["num_tokens"] for part in context["positions"]) == manifest["metrics"]["num_scored_tokens"] == 384
-    assert sum(one["num_tokens"] for one in context["bins"]) == 384
+    assert sum(one["num_tokens"] for one in manifest["reliability"]) == 384
     assert manifest["environment"]["scoring.prefill_tokens"] == "64"
 
     again = extended.run("-m", "extended")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from esa_pytest.exit_status import Status
 from tests.plugin.conftest import TEXT, Project
 
 FAILED = pytest.ExitCode.TESTS_FAILED
@@ -77,12 +78,12 @@ def test_labels_off_by_one_are_changed_inputs(recorded: Project, monkeypatch: py
 
 
 def test_hidden_states_off_by_one_are_unexplained_bits(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from esa_pytest.evaluation import scoring
+    from esa_pytest.evaluation import head, scoring
 
-    whole = scoring._hidden_states
+    whole = head.hidden_states
     monkeypatch.setattr(
         scoring,
-        "_hidden_states",
+        "hidden_states",
         lambda network, ids: whole(network, ids).roll(1, dims=1) if len(ids[0]) > 16 else whole(network, ids),
     )
     result = recorded.run()
@@ -94,7 +95,7 @@ def test_a_double_bos_is_refused(recorded: Project) -> None:
     recorded.configure(bos="window")
     recorded.write_text("<bos>" + TEXT)
     result = recorded.run()
-    assert result.ret == FAILED
+    assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines(
         [
             (
@@ -131,7 +132,7 @@ def test_an_edited_golden_is_refused_by_its_field(recorded: Project, field: str)
     content["metrics"][field] += 1
     recorded.golden.write_text(json.dumps(content, indent=2, sort_keys=True), encoding="utf-8")
     result = recorded.run()
-    assert result.ret == FAILED
+    assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines([f"*cpu-bfloat16.json was edited by hand in its field metrics.{field}: it says *"])
     result.stdout.no_fnmatch_line("*Traceback*")
 
@@ -140,7 +141,7 @@ def test_truncated_arrays_are_refused(recorded: Project) -> None:
     arrays = recorded.golden.with_suffix(".npz")
     arrays.write_bytes(arrays.read_bytes()[:-100])
     result = recorded.run()
-    assert result.ret == FAILED
+    assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines(["*cpu-bfloat16.json does not match its arrays: the field arrays.sha256 is *"])
     result.stdout.no_fnmatch_line("*Traceback*")
 
@@ -150,7 +151,7 @@ def test_a_metric_that_vanished_from_the_golden_is_refused(recorded: Project) ->
     del content["metrics"]["token_accuracy"]
     recorded.golden.write_text(json.dumps(content), encoding="utf-8")
     result = recorded.run()
-    assert result.ret == FAILED
+    assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines(["*is not valid in its field metrics.token_accuracy: Field required; *"])
 
 
@@ -177,7 +178,7 @@ def test_changed_weights_on_disk_are_changed_inputs(recorded: Project) -> None:
 def test_every_baseline_skipped_is_not_green(recorded: Project) -> None:
     recorded.add(str(recorded.checkpoint), "nowhere")
     result = recorded.run("-rs")
-    assert result.ret == FAILED
+    assert result.ret == Status.NOT_JUDGED
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(
         [
@@ -194,7 +195,7 @@ def test_every_baseline_skipped_is_not_green(recorded: Project) -> None:
 def test_a_test_that_never_checks_is_not_green(recorded: Project) -> None:
     recorded.write_test("def test_baseline(esa_baseline):\n    assert esa_baseline.id\n")
     result = recorded.run()
-    assert result.ret == FAILED
+    assert result.ret == Status.NOT_JUDGED
     result.stdout.fnmatch_lines(["esa: judged 0 of 1"])
 
 
@@ -202,5 +203,5 @@ def test_rounds_that_disagree_are_told(recorded: Project, monkeypatch: pytest.Mo
     bits = iter(["one", "two"])
     monkeypatch.setattr("esa_pytest.measurement.bits_of", lambda _: next(bits))
     result = recorded.run("--esa-rounds", "2")
-    assert result.ret == FAILED
+    assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines(["*could not be judged. 2 rounds of tiny-smoke in one process gave 2 bit patterns; *"])

@@ -6,14 +6,34 @@ from pathlib import Path
 
 import pytest
 
+from esa_pytest.exit_status import Status
 from tests.plugin.conftest import Project
 
 JUDGED = ["  identical      256 of 256 token NLLs bit-equal*", "esa: judged 1 of 1"]
 LIGHT = """
 import sys
 import esa_pytest.plugin
-heavy = {"torch", "transformers", "numpy", "pydantic", "syrupy.assertion"} & set(sys.modules)
-assert not heavy, heavy
+light = {"esa_pytest", "esa_pytest.errors", "esa_pytest.options", "esa_pytest.plugin", "esa_pytest.session"}
+assert {name for name in sys.modules if name.startswith("esa_pytest")} == light
+heavy = {"torch", "transformers", "numpy", "scipy", "pydantic", "syrupy.assertion", "filelock", "psutil"}
+assert not heavy & set(sys.modules)
+"""
+# What a check whose bits are equal has no use for, in the order of importing behind transformers.
+CHECK = """
+import gc, sys
+from esa_pytest.imports import import_heavy
+assert [part for part, seconds in import_heavy().items() if seconds > 0] == [
+    "import_torch", "import_transformers", "import_esa"
+]
+names = list(sys.modules)
+brought = names[names.index("esa_pytest.check"):]
+unused = {"accelerate", "datasets", "jinja2", "matplotlib", "pandas", "pyarrow", "requests", "scipy"}
+assert not unused & {name.split(".")[0] for name in brought}
+assert "esa_pytest.perturbation" not in brought
+frozen = gc.get_freeze_count()
+assert frozen > 0 and gc.isenabled()
+import_heavy()
+assert gc.get_freeze_count() == frozen
 """
 
 
@@ -64,7 +84,7 @@ def test_workers_judge_and_the_controller_counts(recorded: Project) -> None:
 def test_workers_that_judge_nothing_are_not_green(recorded: Project) -> None:
     recorded.write_test("import pytest\ndef test_baseline(esa_baseline):\n    pytest.skip('not today')\n")
     result = recorded.run_apart("-n", "2", "--dist", "loadgroup")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.ret == Status.NOT_JUDGED
     result.stdout.fnmatch_lines(["esa: judged 0 of 1"])
 
 
@@ -107,12 +127,21 @@ def test_importing_the_plugin_loads_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", LIGHT], check=True)
 
 
-def test_an_installed_and_unused_plugin_loads_no_torch(pytester: pytest.Pytester) -> None:
+def test_a_check_imports_what_it_needs_once_and_nothing_that_it_does_not_use() -> None:
+    subprocess.run([sys.executable, "-c", CHECK], check=True)
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_an_installed_and_unused_plugin_loads_nothing_heavy(pytester: pytest.Pytester, *, configured: bool) -> None:
     pytester.makepyfile("def test_it():\n    pass\n")
+    if configured:
+        pytester.makepyprojecttoml("[tool.esa]\nrounds = 1\n")
+    # Other plugins here, as hypothesis, may load some of these with the first test.
     pytester.makeconftest(
         "import sys\n"
-        "def pytest_unconfigure():\n"
-        "    assert not {'torch', 'transformers', 'pydantic'} & set(sys.modules)\n"
+        "def pytest_collection_finish():\n"
+        f"    light = {{'numpy', 'scipy', 'torch', 'transformers'}} | ({{'pydantic'}} if not {configured} else set())\n"
+        "    assert not light & set(sys.modules)\n"
         "    print('nothing heavy')\n"
     )
     for arguments in (["--collect-only"], []):
@@ -128,7 +157,7 @@ def test_the_packaged_suite_runs_in_a_folder_without_tests(pytester: pytest.Pyte
         "[tool.esa.types.smoke]\ncontext_lengths = [64]\nscored_tokens = { cpu = 64, cuda = 64 }\n"
     )
     missing = pytester.runpytest_subprocess("-p", "no:timeout", "--pyargs", "esa_pytest.suite", "-m", "smoke")
-    assert missing.ret == pytest.ExitCode.TESTS_FAILED
+    assert missing.ret == Status.BROKEN
     missing.stdout.fnmatch_lines(
         [
             (

@@ -2,6 +2,7 @@
 
 import pytest
 
+from esa_pytest.exit_status import Status
 from tests.plugin.conftest import Project
 
 USAGE = pytest.ExitCode.USAGE_ERROR
@@ -117,7 +118,7 @@ def test_the_command_line_beats_the_variable_beats_the_ini_key_beats_the_table(
 def test_a_missing_gpu_is_told_without_a_traceback(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     result = project.run("--esa-device", "cuda:3")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines(
         ["*The device cuda:3 is not there: torch * sees 0 CUDA devices; use --esa-device cpu, *"]
     )

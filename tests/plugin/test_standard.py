@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from esa_pytest.evaluation.fresh import FreshScores
+from esa_pytest.exit_status import Status
 from tests.model.tiny import running_text
 from tests.plugin.conftest import Project
 
@@ -100,7 +101,7 @@ def test_a_fresh_process_with_other_bits_fails_in_the_goldens_environment(
 ) -> None:
     standard.record()
     result = standard.run()
-    assert result.ret == FAILED
+    assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines([f"esa: tiny-standard could not be judged. {OTHER_BITS}"])
     result.stdout.no_fnmatch_line("*Traceback*")
     result.stdout.fnmatch_lines(["esa: judged 0 of 1"])

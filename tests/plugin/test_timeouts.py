@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import pytest
 
+from esa_pytest.exit_status import Status
 from tests.plugin.conftest import Project
 
 FAILED = pytest.ExitCode.TESTS_FAILED
@@ -46,7 +47,7 @@ def test_a_phase_that_takes_too_long_fails_by_its_name(
 ) -> None:
     monkeypatch.setattr(place, endless)
     result = run(recorded, f"--esa-{phase}-timeout", "0.3")
-    assert result.ret == FAILED
+    assert result.ret == Status.BROKEN
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
@@ -103,7 +104,7 @@ def test_no_timer_is_left_running_after_the_test(recorded: Project) -> None:
 def test_a_shorter_limit_of_the_test_wins(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("esa_pytest.shelf.load_model", endless)
     result = run(recorded, "--timeout", "1", "--esa-load-timeout", "20")
-    assert result.ret == FAILED
+    assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines(["*Failed: Timeout (>1.0s) from pytest-timeout."])
     result.stdout.no_fnmatch_line("*--esa-load-timeout allows*")
 
@@ -114,6 +115,6 @@ def test_a_failure_within_the_limit_stays_what_it_is(recorded: Project, monkeypa
 
     monkeypatch.setattr("esa_pytest.shelf.load_model", fail)
     result = run(recorded, "--esa-load-timeout", "300")
-    assert result.ret == FAILED
+    assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines(["*the user's own words"])
     result.stdout.no_fnmatch_line("*--esa-load-timeout allows*")

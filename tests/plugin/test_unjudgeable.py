@@ -14,10 +14,10 @@ from huggingface_hub import errors
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from esa_pytest.evaluation.byte_tokenizer import write_byte_tokenizer
+from esa_pytest.exit_status import Status
 from tests.model.tiny import build_network
 from tests.plugin.conftest import Project
 
-FAILED = pytest.ExitCode.TESTS_FAILED
 HUB_MODEL = 'repo = "org/name"\nrevision = "0123456789abcdef0123456789abcdef01234567"'
 SILENT = "the hub https://hub.invalid does not answer within 2 s"
 Cause = Callable[[Project, pytest.MonkeyPatch], None]
@@ -184,7 +184,7 @@ def test_what_cannot_be_judged_is_one_skip_and_not_green_and_a_failure_if_strict
 ) -> None:
     cause(project, monkeypatch)
     skipped = project.run("-rs")
-    assert skipped.ret == FAILED
+    assert skipped.ret == Status.NOT_JUDGED
     skipped.assert_outcomes(skipped=1)
     skipped.stdout.fnmatch_lines(
         [
@@ -194,7 +194,7 @@ def test_what_cannot_be_judged_is_one_skip_and_not_green_and_a_failure_if_strict
         ]
     )
     strict = project.run("--esa-strict")
-    assert strict.ret == FAILED
+    assert strict.ret == Status.NOT_JUDGED
     strict.assert_outcomes(failed=1)
     strict.stdout.fnmatch_lines([f"esa: tiny-smoke could not be judged. {sentence}"])
     strict.stdout.no_fnmatch_line("*Traceback*")
@@ -226,7 +226,7 @@ def test_a_skip_beside_a_judged_baseline_leaves_the_run_green(recorded: Project)
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(["esa: judged 1 of 2"])
     strict = recorded.run("--esa-strict")
-    assert strict.ret == FAILED
+    assert strict.ret == Status.NOT_JUDGED
     strict.assert_outcomes(passed=1, failed=1)
     strict.stdout.fnmatch_lines(["esa: judged 1 of 2"])
 

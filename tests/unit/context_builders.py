@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from esa_pytest.records import (
     METRIC_NAMES,
-    CalibrationBin,
     ContextGain,
     LongContext,
     Noise,
@@ -33,10 +32,6 @@ CONTEXT = LongContext(
     retrieval=(
         Retrieval(label="0-50%", gain=8.0, error=0.5, planted_nll=1.0, control_nll=9.0, num_facts=2),
         Retrieval(label="50-100%", gain=-1.0, error=None, planted_nll=4.0, control_nll=3.0, num_facts=1),
-    ),
-    bins=(
-        CalibrationBin(low=0.0, high=0.5, num_tokens=6, confidence=0.25, accuracy=0.5),
-        CalibrationBin(low=0.5, high=1.0, num_tokens=0, confidence=None, accuracy=None),
     ),
 )
 # How far the metrics move under harmless changes.
@@ -105,11 +100,5 @@ contexts = st.builds(
         **dict.fromkeys(("gain", "planted_nll", "control_nll"), finite_floats),
         error=maybe_floats,
         num_facts=counts,
-    ),
-    bins=_parts(
-        CalibrationBin,
-        **dict.fromkeys(("low", "high"), finite_floats),
-        **dict.fromkeys(("confidence", "accuracy"), maybe_floats),
-        num_tokens=st.integers(0, 9),
     ),
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from esa_pytest.drift.judge import judge
 from esa_pytest.evaluation.metrics import stratum_metrics
 from esa_pytest.records import METRIC_NAMES, Consistency, Metrics, NonFinite, Record, Repeat, Verdict
-from esa_pytest.report.documents import as_json, manifest, results_summary
+from esa_pytest.report.documents import Detail, Subject, as_json, manifest, results_summary, unjudged_manifest
 from tests.unit.builders import CALIBRATION, IDENTITY, STRATA, changed_identity, keys, scalars, small_record, tokens_of
 
 RECORD = small_record()
@@ -29,18 +29,27 @@ def parsed(document: Mapping[str, Any]) -> Any:
     return json.loads(data, parse_constant=refuse)
 
 
+SUBJECT = Subject(baseline="tiny-smoke", model="tiny", type_name="smoke", command="pytest -k tiny")
+
+
+def detail(**parts: Any) -> Detail:
+    return Detail(
+        **{
+            "seconds": {"load": 1.5},
+            "notes": ("a note",),
+            "consistency": None,
+            "num_bytes": 24,
+            "reliability": (),
+            "golden": RECORD,
+            "golden_file": "g/cpu.json",
+            **parts,
+        }
+    )
+
+
 def manifest_of(record: Record, verdict: Verdict | None, consistency: Consistency | None = None) -> Any:
     outcome = "recorded" if verdict is None else verdict.outcome
-    document = manifest(
-        record,
-        verdict,
-        outcome=outcome,
-        seconds={"load": 1.5},
-        notes=("a note",),
-        consistency=consistency,
-        golden_file="g/cpu.json",
-    )
-    return parsed(document)
+    return parsed(manifest(record, verdict, outcome=outcome, subject=SUBJECT, detail=detail(consistency=consistency)))
 
 
 def test_manifest_holds_everything_that_is_known() -> None:
@@ -73,7 +82,51 @@ def test_manifest_holds_the_verdict_in_parts() -> None:
 
 def test_manifest_of_a_recorded_run_has_no_verdict() -> None:
     found = manifest_of(RECORD, None)
-    assert (found["outcome"], found["verdict"]) == ("recorded", None)
+    assert (found["outcome"], found["state"], found["verdict"]) == ("recorded", "recorded", None)
+
+
+def test_manifest_says_whether_the_check_passed() -> None:
+    assert manifest_of(RECORD, judge(RECORD, RECORD))["state"] == "passed"
+    changed = changed_identity(RECORD, ("model", "dtype"), "bfloat16")
+    assert manifest_of(changed, judge(RECORD, changed))["state"] == "failed"
+
+
+def test_bits_per_byte_are_the_nats_of_all_tokens_over_the_bytes_of_their_text() -> None:
+    text = manifest_of(RECORD, judge(RECORD, RECORD))["text"]
+    assert text["num_bytes"] == 24
+    # 12 nats.
+    assert text["bits_per_byte"] == pytest.approx(12 * math.log2(math.e) / 24, rel=1e-12)
+    assert manifest_of(replace(RECORD, metrics=None), None)["text"]["bits_per_byte"] is None
+    nothing = manifest(RECORD, None, outcome="recorded", subject=SUBJECT, detail=detail(num_bytes=0))
+    assert nothing["text"] == {"num_bytes": 0, "bits_per_byte": None}
+
+
+def test_manifest_holds_the_goldens_resources_for_comparison() -> None:
+    found = manifest_of(RECORD, judge(RECORD, RECORD))["golden"]
+    assert found == {"utc": RECORD.provenance["utc"], "resources": RECORD.resources}
+
+
+@pytest.mark.parametrize(("skipped", "state"), [(True, "skipped"), (False, "error")])
+def test_manifest_of_what_was_not_judged_says_why(state: str, *, skipped: bool) -> None:
+    found = parsed(
+        unjudged_manifest(
+            SUBJECT, skipped=skipped, outcome="HubUnreachableError", reason="no hub", provenance=RECORD.provenance
+        )
+    )
+    assert found == {
+        "baseline": "tiny-smoke",
+        "model": "tiny",
+        "type": "smoke",
+        "test_command": "pytest -k tiny",
+        "reported": None,
+        "device": None,
+        "state": state,
+        "outcome": "HubUnreachableError",
+        "reason": "no hub",
+        "verdict": None,
+        "metrics": None,
+        "provenance": RECORD.provenance,
+    }
 
 
 @pytest.mark.parametrize("metrics", [None, OVERFLOWING, NOT_A_NUMBER, INFINITE])

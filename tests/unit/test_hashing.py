@@ -1,5 +1,6 @@
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from esa_pytest.errors import CheckpointError
+from esa_pytest.evaluation import kept_hashes
 from esa_pytest.evaluation.hashing import tokenizer_sha256, weights_sha256
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -162,9 +164,14 @@ def test_folder_without_safetensors_is_told_what_to_do(tmp_path: Path) -> None:
 
 def test_unchanged_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = checkpoint(tmp_path / "model", TENSORS)
+    # It has been left alone for a while, and lies on a disk.
+    monkeypatch.setattr(kept_hashes, "time_ns", lambda: time.time_ns() + 10**10)
+    monkeypatch.setattr(kept_hashes, "_MOUNTS", Path(os.devnull))
     digest = weights_sha256(folder)
     monkeypatch.delattr("mmap.mmap")
     assert weights_sha256(folder) == digest
+    with pytest.raises(AttributeError):
+        weights_sha256(folder, anew=True)
 
 
 def test_changed_file_is_hashed_anew(tmp_path: Path) -> None:

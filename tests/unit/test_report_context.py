@@ -10,6 +10,7 @@ from esa_pytest.report.lines import table
 from esa_pytest.report.markdown import Comparison, markdown_lines
 from tests.unit.builders import small_record
 from tests.unit.context_builders import CONTEXT, long_golden, moved, with_context
+from tests.unit.test_documents import SUBJECT, detail
 
 GAIN = (
     "  gain           +0.250 ± 0.125 nats a token: 2.500 with 2 tokens of context and more, 2.250 with 3 and more, "
@@ -28,17 +29,11 @@ def test_the_lines_show_positions_gain_and_retrieval() -> None:
 
 
 def test_the_documents_hold_plain_lists_under_one_key() -> None:
-    document = manifest(
-        RECORD, None, outcome="recorded", seconds={}, notes=(), consistency=None, golden_file="golden.json"
-    )
+    document = manifest(RECORD, None, outcome="recorded", subject=SUBJECT, detail=detail())
     summary = results_summary(RECORD, outcome="recorded", strata={}, consistency=None, reported=None)
     context = json.loads(as_json(document))["context"]
     assert context == json.loads(as_json(summary))["context"]
     assert context == {
-        "bins": [
-            {"low": 0.0, "high": 0.5, "num_tokens": 6, "confidence": 0.25, "accuracy": 0.5},
-            {"low": 0.5, "high": 1.0, "num_tokens": 0, "confidence": None, "accuracy": None},
-        ],
         "context_length": 4,
         "gain": {
             "nats": 0.25,
@@ -73,7 +68,7 @@ def test_the_documents_hold_plain_lists_under_one_key() -> None:
             },
         ],
     }
-    plain = manifest(small_record(), None, outcome="", seconds={}, notes=(), consistency=None, golden_file="")
+    plain = manifest(small_record(), None, outcome="recorded", subject=SUBJECT, detail=detail())
     assert plain["context"] is None
 
 

@@ -4,19 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esa_pytest.records import Metrics
 from esa_pytest.report.columns import aligned
 from esa_pytest.report.comparison import comparison_lines
 from esa_pytest.report.listing import ListedBaseline, listing_lines
 from esa_pytest.report.reported import reported_lines, reported_text
+from esa_pytest.report.runs import Run, Unreadable
+from tests.unit.run_builders import REPORTED, document, run, unjudged
 
-REPORTED: dict[str, Any] = {
-    "loss": 0.1826,
-    "perplexity": 1.2004,
-    "token_accuracy": 0.9688,
-    "peak_vram_gib": 2.86,
-    "tokens_per_second": 8507.4,
-}
 OF_FULL_TWIN = REPORTED | dict.fromkeys(("loss", "perplexity", "token_accuracy"))
 REMARK = "2025-08-29, CUDA, bf16, on a short paragraph repeated to fill the window: no figures of running text"
 
@@ -100,33 +94,27 @@ def test_each_reason_is_told_once_with_how_many_it_holds_back() -> None:
     ]
 
 
-def summary(**parts: Any) -> dict[str, Any]:
-    metrics = Metrics(nll_sum=4.0, num_scored_tokens=4, num_correct_tokens=2)
-    return {
-        "baseline": "tiny-smoke",
-        "device": "cpu",
-        "outcome": "identical",
-        "metrics": metrics.as_dict(),
-        "resources": {"throughput_tokens_per_second": 12345.6, "rounds": 1, "peak_rss_bytes": 3 * 2**29},
-        "reported": None,
-        **parts,
-    }
+def summary(**parts: Any) -> Run:
+    return run(document(**parts))
+
+
+HEADING = "baseline          outcome      loss  perplexity  bits/byte  accuracy   tok/s  peak GiB"
 
 
 def test_comparison_is_a_row_a_run() -> None:
     assert comparison_lines([summary(), summary(baseline="tiny-standard", outcome="metric-drift")]) == [
-        "baseline             outcome         loss  perplexity  accuracy   tok/s  peak GiB",
-        "tiny-smoke (cpu)     identical     1.0000      2.7183    50.00%  12,346      1.50",
-        "tiny-standard (cpu)  metric-drift  1.0000      2.7183    50.00%  12,346      1.50",
+        "baseline             outcome         loss  perplexity  bits/byte  accuracy   tok/s  peak GiB",
+        "tiny-smoke (cpu)     identical     1.0000      2.7183     0.4809    50.00%  12,346      1.50",
+        "tiny-standard (cpu)  metric-drift  1.0000      2.7183     0.4809    50.00%  12,346      1.50",
         "esa: 2 baselines",
     ]
 
 
 def test_comparison_sets_what_was_reported_below() -> None:
     assert comparison_lines([summary(reported=REPORTED)]) == [
-        "baseline          outcome      loss  perplexity  accuracy   tok/s  peak GiB",
-        "tiny-smoke (cpu)  identical  1.0000      2.7183    50.00%  12,346      1.50",
-        "  reported                   0.1826      1.2004    96.88%   8,507      2.86",
+        HEADING,
+        "tiny-smoke (cpu)  identical  1.0000      2.7183     0.4809    50.00%  12,346      1.50",
+        "  reported                   0.1826      1.2004          -    96.88%   8,507      2.86",
         "",
         f"reported: {REMARK}",
         "esa: 1 baseline",
@@ -134,19 +122,32 @@ def test_comparison_sets_what_was_reported_below() -> None:
 
 
 def test_comparison_tells_no_reported_loss_of_a_full_twin() -> None:
-    assert "  reported                        -           -         -   8,507      2.86" in comparison_lines(
+    assert "  reported                        -           -          -         -   8,507      2.86" in comparison_lines(
         [summary(reported=OF_FULL_TWIN)]
     )
 
 
 def test_comparison_shows_what_is_not_there_as_a_dash() -> None:
-    overflowed = {"mean_nll": 800.0, "perplexity": None, "token_accuracy": 0.0}
-    assert comparison_lines(
-        [summary(outcome="non-finite", metrics=None, resources={}), summary(outcome="recorded", metrics=overflowed)]
-    )[1:3] == [
-        "tiny-smoke (cpu)  non-finite         -           -         -       -         -",
-        "tiny-smoke (cpu)  recorded    800.0000           -     0.00%  12,346      1.50",
+    overflowed = {"mean_nll": 800.0, "perplexity": None, "token_accuracy": 0.0, "num_scored_tokens": 4}
+    lines = comparison_lines(
+        [
+            summary(outcome="non-finite", metrics=None, resources={}, text=None),
+            summary(outcome="recorded", metrics=overflowed),
+            run(unjudged(outcome="GoldenError")),
+            Unreadable(folder="torn__smoke", cause="EOF"),
+        ]
+    )
+    assert lines[1:5] == [
+        "tiny-smoke (cpu)  non-finite          -           -          -         -       -         -",
+        "tiny-smoke (cpu)  recorded     800.0000           -     0.4809     0.00%  12,346      1.50",
+        "tiny-smoke        GoldenError         -           -          -         -       -         -",
+        "torn__smoke       unreadable          -           -          -         -       -         -",
     ]
+
+
+def test_a_manifest_writes_nothing_but_text_to_the_terminal() -> None:
+    lines = comparison_lines([summary(baseline="\x1b[31mred", outcome="\u202edesrever\n")])
+    assert lines[1].startswith(" [31mred (cpu)   desrever ")
 
 
 @pytest.mark.parametrize(

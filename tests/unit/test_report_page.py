@@ -1,0 +1,335 @@
+"""The page of a report: what stands in it, and that no text of a record becomes markup, a request, or a traceback."""
+
+import functools
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esa_pytest.report.chronicle import History
+from esa_pytest.report.digest import digest_lines
+from esa_pytest.report.drawing import svg_of
+from esa_pytest.report.figures import Bars, Figure, Losses, Modules, Panel, Positions, Reliability
+from esa_pytest.report.overview import Overview, overview
+from esa_pytest.report.page import ReportExtraMissingError, html_page
+from esa_pytest.report.runs import Run, Unreadable
+from esa_pytest.report.tables import Table
+from tests.unit.ledger_builders import entry
+from tests.unit.run_builders import REPORTED, document, drifted, run, unjudged
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Skeleton(HTMLParser):
+    """The elements of a page with the names of their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, tuple[str, ...]]] = []
+        self.values: list[str] = []
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, tuple(name for name, _ in attrs)))
+        self.values += [value or "" for _, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, tuple(name for name, _ in attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def seen(*found: Run | Unreadable, histories: Sequence[History] = (), trouble: str | None = None) -> Overview:
+    return overview(found, made="Made now", missing=(), histories=histories, ledger_trouble=trouble)
+
+
+def page(*found: Run | Unreadable, **more: Any) -> str:
+    return html_page(seen(*found, **more)).decode()
+
+
+def text_of(page: str) -> str:
+    return " ".join(" ".join(Skeleton(page).text).split())
+
+
+def everything(text: str) -> tuple[Run | Unreadable, ...]:
+    """Runs of every kind with a text wherever a text may stand, and no figure."""
+    quiet = {"verdict": {**drifted()["verdict"], "paired": None, "reference": None}}
+    quiet["verdict"] |= {
+        "would_have_caught": [text],
+        "changes": [{"name": text, "golden": text, "measured": None}],
+        "environment": [{"name": text, "golden": text, "measured": text}],
+        "rows": [{"name": text, "golden": 1, "measured": 1, "drift": 0, "allowed": 1, "source": text}],
+    }
+    names = dict.fromkeys(("baseline", "model", "type", "test_command", "outcome", "reason"), text)
+    failed = drifted(
+        **quiet,
+        **names,
+        device=text,
+        advice=[{"text": text, "command": text}],
+        notes=[text],
+        environment={"version.torch": text},
+        provenance={"utc": text},
+        golden={"utc": text, "resources": {"efficiency": text}},
+        resources={text: 1.0, "clock": text, f"peak_{text}": 1.0},
+    )
+    return (run(failed), run(unjudged(**names)), Unreadable(folder=text, cause=text))
+
+
+# Half a character is no JSON.
+hostile = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(
+    [
+        "<script>alert(1)</script>",
+        '"><img src=https://a.invalid/x onerror=alert(1)>',
+        "' onmouseover='alert(1)",
+        "</style><script>",
+        "</title><svg/onload=1>",
+        "{{ 7 * 7 }}",
+        "{% include '/etc/passwd' %}",
+        "&lt;b&gt; &amp;",
+        "javascript:alert(1)",
+        "$\\frac{1}{$",
+        "\x00\x1b[31m",
+        "\u202e\u2066",
+        "a|b`c`*d*\n# e",
+        "<!--",
+        "]]>",
+        "_private",
+    ]
+)
+
+
+class TestNoTextBecomesMarkup:
+    @settings(max_examples=25, deadline=None)
+    @given(hostile)
+    def test_a_page_has_the_same_elements_whatever_its_records_say(self, text: str) -> None:
+        # Texts that are empty leave their places out.
+        text = f"x{text}"
+        plain, other = plain_skeleton(), Skeleton(page(*everything(text)))
+        assert other.elements == plain.elements
+        assert other.open == plain.open == []
+        printable = "".join(character if character.isprintable() else " " for character in text)
+        assert printable in "".join(other.text)
+
+    @settings(max_examples=40, deadline=None)
+    @given(hostile)
+    def test_markdown_has_the_same_lines_and_cells(self, text: str) -> None:
+        text = f"x{text}"
+        plain, other = (digest_lines(seen(*everything(one))) for one in ("x", text))
+        assert len(other) == len(plain)
+        for ours, theirs in zip(other, plain, strict=True):
+            assert "\n" not in ours
+            bare = re.sub(r"\\.", "", ours)
+            assert bare.count("|") == theirs.count("|")
+            assert [tag[0] for tag in re.findall(r"(<[^>]*>)", bare)] == ["<" for _ in re.findall(r"<[^>]*>", theirs)]
+
+    @settings(max_examples=5, deadline=None)
+    @given(hostile)
+    def test_a_picture_has_the_same_elements(self, text: str) -> None:
+        plain, other = (
+            [element.tag for element in parsed(svg_of(bars_of(one), key="k")).iter()] for one in ("x", f"x{text}")
+        )
+        assert other == plain
+
+    def test_half_a_character_in_the_name_of_a_folder_is_no_trouble(self) -> None:
+        torn = Unreadable(folder="\udc80", cause="EOF")
+        assert "unreadable" in page(torn)
+        assert digest_lines(seen(torn))
+
+
+@functools.cache
+def plain_skeleton() -> Skeleton:
+    return Skeleton(page(*everything("x")))
+
+
+def parsed(svg: str) -> ElementTree.Element:
+    return ElementTree.fromstring(svg)  # noqa: S314  (drawn here)
+
+
+def bars_of(text: str) -> Figure:
+    return figure(Bars(names=(text, "other"), values=(1.0, 2.0), unit="bits"), text)
+
+
+def figure(panel: Panel, text: str = "a figure") -> Figure:
+    table = Table(caption="c", heading=("a",), rows=(("1",),))
+    return Figure(title=text, description=text, panel=panel, numbers=table)
+
+
+PANELS: tuple[Panel, ...] = (
+    Bars(names=("a", "b"), values=(0.0, 0.0), unit="bits"),
+    Positions(labels=("0-15", "16-63", "64-255", "256-1023", "1024-4095"), rms=(0.0,) * 5, usual=None),
+    Modules(sizes=(0.0, float("inf"), 3.0), first_moved=1, first_name="model.layers.1.mlp"),
+    Modules(sizes=(0.0, 0.1), first_moved=None, first_name=""),
+    Reliability(confidence=(0.5,), accuracy=(1.0,), num_tokens=(1,)),
+    Losses(dates=("2026-01-01", "2026-01-02"), losses=(1.0, 1.0), walked=(0, 1)),
+)
+
+
+class TestPicture:
+    @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: type(panel).__name__)
+    def test_it_is_coloured_by_the_page_and_names_itself(self, panel: Panel) -> None:
+        svg = svg_of(figure(panel), key="k")
+        root = parsed(svg)
+        assert (root.get("role"), root.get("aria-label"), root.get("width")) == ("img", "a figure", None)
+        assert "var(--ink)" in svg
+        assert not re.search(r"#0[1-5]0", svg)
+        assert "<style" not in svg
+        assert "nan" not in svg.lower()
+
+    def test_two_pictures_of_a_page_share_no_definition(self) -> None:
+        one, other = (set(re.findall(r'id="([^"]+)"', svg_of(figure(PANELS[4]), key=key))) for key in "ab")
+        assert one
+        assert not one & other
+
+    def test_the_same_numbers_make_the_same_picture(self) -> None:
+        assert svg_of(figure(PANELS[2]), key="k") == svg_of(figure(PANELS[2]), key="k")
+
+
+class TestPage:
+    def test_it_asks_nobody_for_anything(self) -> None:
+        found = page(run(drifted(reported=REPORTED)), run(document(baseline="other-smoke", model="other")))
+        (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', found)
+        assert policy == "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+        elements = Skeleton(found).elements
+        assert not {"script", "link", "img", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in elements}
+        asking = [value for value in Skeleton(found).values if re.match(r"(\w+:|//)", value) and "://" in value]
+        assert set(asking) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+        assert "@import" not in found
+        assert set(re.findall(r"url\((.)", found)) <= {"#"}
+
+    def test_failures_come_first_with_tier_reason_and_remedy(self) -> None:
+        torn = Unreadable(folder="torn__smoke", cause="EOF")
+        text = text_of(page(run(document()), run(unjudged(baseline="a-smoke")), torn, run(drifted(baseline="z-smoke"))))
+        parts = [
+            "1 failed",
+            "1 broken",
+            "1 not judged",
+            "1 passed",
+            "failed z-smoke (cpu) semantic-drift , decided by tier 3 (reference)",
+            "The model computes something else.",
+            "To find out which package did it: esa bisect tiny-smoke",
+            "broken torn__smoke unreadable",
+            "Its manifest cannot be read (EOF); run the baseline again, or fetch its folder anew.",
+            "not judged a-smoke HubUnreachableError The hub does not answer; connect to it.",
+            "passed tiny-smoke (cpu) identical 4 of 4 token NLLs bit-equal.",
+        ]
+        places = [text.find(part) for part in parts]
+        assert -1 not in places, dict(zip(parts, places, strict=True))
+        assert places == sorted(places)
+
+    def test_every_table_has_headers_and_every_picture_a_name(self) -> None:
+        found = page(run(drifted(reported=REPORTED)))
+        elements = Skeleton(found).elements
+        headers = [names for tag, names in elements if tag == "th"]
+        assert headers
+        assert all("scope" in names for names in headers)
+        pictures = [names for tag, names in elements if tag == "svg"]
+        assert len(pictures) == 2
+        assert all("aria-label" in names for names in pictures)
+
+    def test_sections_without_anything_are_left_out(self) -> None:
+        overviewed = seen(run(unjudged()))
+        assert overviewed.sections == ()
+        everything_there = seen(
+            run(drifted(reported=REPORTED, reliability=[{"num_tokens": 1, "confidence": 0.5, "accuracy": 1.0}])),
+            histories=[HISTORY],
+        )
+        assert [section.slug for section in everything_there.sections] == [
+            "models",
+            "reported",
+            "positions",
+            "modules",
+            "calibration",
+            "resources",
+            "history",
+        ]
+
+    def test_what_the_matrix_has_and_no_run_left_is_named(self) -> None:
+        overviewed = replace(seen(run(document())), missing=("a-smoke", "b-standard"))
+        assert "Of the matrix, these left nothing here: a-smoke, b-standard." in text_of(html_page(overviewed).decode())
+
+    def test_without_matplotlib_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(__import__("sys").modules, "esa_pytest.report.drawing", None)
+        with pytest.raises(ReportExtraMissingError, match=r"pip install 'esa-pytest\[report\]', or ask for Markdown"):
+            page(run(document()))
+
+
+def walking() -> History:
+    losses = [2.0 + 0.004 * step for step in range(8)]
+    entries = [entry(losses[0]), *(entry(now, before) for before, now in itertools.pairwise(losses))]
+    return History(name="tiny-smoke (cpu, float32)", entries=tuple(entries), golden_sha256=None, wanted=False)
+
+
+HISTORY = walking()
+
+
+class TestSections:
+    def test_models_are_compared_by_bits_a_byte_the_fewest_first(self) -> None:
+        runs = [
+            run(document(model=name, text={"num_bytes": 10, "bits_per_byte": bits}))
+            for name, bits in (("a", 2.0), ("b", 1.0), ("c", None))
+        ]
+        section = seen(*runs).sections[0]
+        assert [row[0] for row in section.tables[0].rows] == ["b (cpu)", "a (cpu)", "c (cpu)"]
+        (bars,) = section.figures
+        assert bars.panel == Bars(names=("b", "a"), values=(1.0, 2.0), unit="bits per byte")
+
+    def test_throughput_and_memory_stand_beside_the_goldens(self) -> None:
+        golden = {"utc": None, "resources": {"throughput_tokens_per_second": 10000.0, "peak_rss_bytes": 2**30}}
+        section = seen(run(document(golden=golden))).sections[-1]
+        assert section.tables[0].heading == ("baseline", "tokens/s", "efficiency", "peak rss, GiB")
+        assert section.tables[0].rows == (
+            ("tiny-smoke (cpu)", "12,346 (golden 10,000, ×1.23)", "0.50", "1.50 (golden 1.00, ×1.50)"),  # noqa: RUF001
+        )
+
+    def test_an_outcome_of_tier_6_and_words_on_the_measurement_stand_beside_them(self) -> None:
+        slower = document(state="failed", outcome="throughput-drift", verdict={"tier": 6}, resources={"clock": "low"})
+        assert seen(run(slower)).sections[-1].tables[0].rows[0][-1] == "throughput-drift · clock: low"
+
+    def test_history_shows_accepted_steps_and_warns_of_a_walk(self) -> None:
+        section = seen(run(unjudged()), histories=[HISTORY]).sections[-1]
+        assert len(section.tables[0].rows) == 8
+        assert section.warnings[0].startswith("tiny-smoke (cpu, float32): the loss has walked +0.0")
+        (figure,) = section.figures
+        assert isinstance(figure.panel, Losses)
+        assert figure.panel.walked == (1, 2, 3, 4)
+        assert figure.numbers.rows[1][2] == "+2"
+
+    def test_a_ledger_that_cannot_be_read_is_a_sentence(self) -> None:
+        section = seen(run(unjudged()), trouble="The ledger is torn.").sections[-1]
+        assert (section.warnings, section.tables) == (("The ledger is torn.",), ())
+
+    def test_a_module_that_is_not_a_number_has_moved(self) -> None:
+        section = next(one for one in seen(run(drifted())).sections if one.slug == "modules")
+        assert section.figures[0].numbers.rows == (("model.layers.1.mlp", "40"), ("model.norm", "inf"))
+        assert "the first of 2 that moved is model.layers.1.mlp" in section.figures[0].description
+
+    def test_drift_by_position_knows_what_is_usual(self) -> None:
+        section = next(one for one in seen(run(drifted())).sections if one.slug == "positions")
+        assert section.figures[0].panel == Positions(labels=("0-15", "16-63"), rms=(1e-2, 3e-2), usual=0.01)
+
+
+def test_markdown_tells_the_same_with_its_remark() -> None:
+    lines = digest_lines(seen(run(drifted(reported=REPORTED)), run(document(baseline="b-smoke")), trouble="Torn."))
+    assert lines[0] == "## Baselines: 1 failed · 1 passed"
+    assert lines[6].startswith("| ✗ failed | tiny-smoke (cpu) | semantic-drift | tier 3 (reference) | The model ")
+    assert "To find out which package did it: <code>esa bisect tiny-smoke</code>" in lines
+    assert any("on a short paragraph repeated to fill the window" in line for line in lines)
+    assert "**Warning**: Torn." in lines
+    assert json.dumps(lines)
