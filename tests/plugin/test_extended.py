@@ -38,7 +38,7 @@ def test_baseline(esa_baseline, esa_model):
 @pytest.fixture
 def extended(project: Project, bits_taken_for_stable: None, monkeypatch: pytest.MonkeyPatch) -> Project:
     # Enough variants to judge by; a dozen are measured elsewhere.
-    for module, name, value in ((noise, "NUM_FLIPS", 3), (noise, "LEAST_PATTERNS", 6), (probe_noise, "NUM_JITTERS", 1)):
+    for module, name, value in ((noise, "NUM_FLIPS", 2), (noise, "LEAST_PATTERNS", 6), (probe_noise, "NUM_JITTERS", 1)):
         monkeypatch.setattr(module, name, value)
     path = project.pytester.path / "pyproject.toml"
     text = path.read_text(encoding="utf-8")

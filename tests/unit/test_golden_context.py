@@ -23,7 +23,7 @@ def comparable(context: LongContext | None) -> Any:
     return repr({**asdict(replace(context, scores=())), "scores": scores})  # type: ignore[arg-type]
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(context=contexts)
 def test_what_is_kept_is_what_is_read(context: LongContext) -> None:
     data = pack(replace(GOLDEN, context=context), npz_name=NPZ_NAME)
