@@ -5,11 +5,14 @@ from dataclasses import replace
 
 from esa_pytest.drift.judge import judge
 from esa_pytest.report.context import context_lines
+from esa_pytest.report.context_tables import context_tables
 from esa_pytest.report.documents import as_json, manifest, results_summary
 from esa_pytest.report.lines import table
 from esa_pytest.report.markdown import Comparison, markdown_lines
+from esa_pytest.report.overview import overview
 from tests.unit.builders import small_record
 from tests.unit.context_builders import CONTEXT, long_golden, moved, with_context
+from tests.unit.run_builders import document, run
 from tests.unit.test_documents import SUBJECT, detail
 
 GAIN = (
@@ -88,3 +91,21 @@ def test_markdown_shows_both_sides() -> None:
     assert "| context gain | 0.25 | 0.25 |" in lines
     gone = Comparison(name="tiny (cpu)", old=RECORD, new=small_record(), verdict=None, troubles=())
     assert "| context gain | 0.25 | - |" in markdown_lines([gone], old="golden", new="run")
+
+
+def test_the_report_has_a_table_of_each_long_context() -> None:
+    found = json.loads(as_json(manifest(RECORD, None, outcome="recorded", subject=SUBJECT, detail=detail())))
+    runs = [run(document()), run(document(context=found["context"]))]
+    (table,) = context_tables(runs)
+    assert table.caption == "tiny-smoke (cpu), 4 tokens"
+    assert table.rows == (
+        ("loss at 0-15", "2.5000", "-", "4 tokens"),
+        ("loss at 16-63", "2.2500", "-", "2 tokens"),
+        ("gain from context", "+0.2500", "±0.1250", "2 tokens"),
+        ("retrieval at 0-50%", "+8.000", "±0.500", "2 facts"),
+        ("retrieval at 50-100%", "-1.000", "-", "1 fact"),
+    )
+    made = overview(runs, made="now", missing=(), histories=(), ledger_trouble=None)
+    assert [section.tables for section in made.sections if section.slug == "contexts"] == [(table,)]
+    plain = overview(runs[:1], made="now", missing=(), histories=(), ledger_trouble=None)
+    assert "contexts" not in [section.slug for section in plain.sections]
