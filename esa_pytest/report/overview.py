@@ -170,8 +170,8 @@ def _contexts(runs: Sequence[Run]) -> Section | None:
         slug="contexts",
         title="Long contexts",
         text=(
-            "The gain is what the rest of a long context adds to a short one, on the same tokens; retrieval is how much "
-            "likelier an answer becomes by its fact in the text. Both are positive where context helps."
+            "The gain is what the rest of a long context adds to a short one, on the same tokens; retrieval is how "
+            "much likelier an answer becomes by its fact in the text. Both are positive where context helps."
         ),
         tables=tables,
     )
