@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from esa_pytest.baselines.long_context import ContextPlan
+from esa_pytest.baselines.context_plan import ContextPlan
 from esa_pytest.baselines.sources import CorpusSource, DeviceType, Distribution, Entry, ModelSource, Name, PositiveInt
 from esa_pytest.errors import SettingError
 

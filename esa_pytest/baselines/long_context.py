@@ -1,4 +1,4 @@
-"""What a baseline asks of long contexts, and the documents that it reads there.
+"""Documents longer than a context, and the windows that score them.
 
 A document is longer than what the model sees at once: with a context of 8 and one slide it has 12 scored tokens, of
 which the first window scores 8 and the next, half a context on, 4 more, each with at least 4 tokens before it:
@@ -9,42 +9,8 @@ which the first window scores 8 and the next, half a context on, 4 more, each wi
 No position is beyond those that the model has, and no window sees the keys of another, where they stood elsewhere.
 """
 
-from pydantic import model_validator
-
-from esa_pytest.baselines.retrieval import MOST_FACTS, NUM_TEXTS
-from esa_pytest.baselines.sources import DeviceType, Entry, PositiveInt
 from esa_pytest.baselines.windows import rolling_windows
 from esa_pytest.records import Window
-
-
-class ContextPlan(Entry):
-    """What is asked of long contexts.
-
-    Attributes:
-        longest: by device class, most tokens of a window, where the model has more positions.
-        chunk_tokens: by device class, most tokens of a window that go through the model at once; those before them are
-            in a cache of keys and values.
-        slides: how many windows follow the first of a document, each half a context on.
-        short_tokens: the context that a long one is compared with has more tokens than these, and at most twice as
-            many.
-        depths: in how many ranges of depth facts are planted.
-        facts_a_depth: most facts of a range in one text; fewer where the window is short.
-    """
-
-    longest: dict[DeviceType, PositiveInt]
-    chunk_tokens: dict[DeviceType, PositiveInt]
-    slides: PositiveInt = 1
-    short_tokens: PositiveInt = 256
-    depths: PositiveInt = 5
-    facts_a_depth: PositiveInt = 8
-
-    @model_validator(mode="after")
-    def _facts_differ(self) -> "ContextPlan":
-        number = NUM_TEXTS * self.depths * self.facts_a_depth
-        if number > MOST_FACTS:
-            msg = f"{NUM_TEXTS} texts x {self.depths} depths x {self.facts_a_depth} facts are more than {MOST_FACTS}"
-            raise ValueError(msg)
-        return self
 
 
 def document_tokens(context_length: int, *, slides: int) -> int:

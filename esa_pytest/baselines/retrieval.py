@@ -16,15 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from esa_pytest.baselines.context_plan import COLOURS, NUM_TEXTS, THINGS
 from esa_pytest.records import IntArray
 
-NUM_TEXTS = 2
 # Facts and questions take this share of a window at most; the rest is running text.
 _MOST_SHARE = 0.5
-_COLOURS = ("red", "blue", "green", "black", "white", "brown", "grey", "pink", "gold", "silver", "yellow", "purple")
-_THINGS = ("door", "box", "house", "book", "car", "tree", "boat", "bird", "stone", "table", "lamp", "bell")
 _CODE_DIGITS = 5
-MOST_FACTS = len(_COLOURS) * len(_THINGS)
 
 Ids = npt.NDArray[np.int64]
 
@@ -71,7 +68,7 @@ def make_facts(number: int, *, seed: int, tokenize: Callable[[str], Ids]) -> lis
         tokenize: a piece of text in tokens, without anything added.
     """
     things = sorted(
-        ((colour, thing) for colour in _COLOURS for thing in _THINGS),
+        ((colour, thing) for colour in COLOURS for thing in THINGS),
         key=lambda pair: _number(f"{seed}:{pair[0]} {pair[1]}"),
     )
     codes = list(dict.fromkeys(_code(f"{seed}:code {index}") for index in range(2 * number)))

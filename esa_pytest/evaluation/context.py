@@ -17,7 +17,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from esa_pytest.baselines.retrieval import NUM_TEXTS, depth_label
+from esa_pytest.baselines.context_plan import NUM_TEXTS
+from esa_pytest.baselines.retrieval import depth_label
 from esa_pytest.evaluation.calibration import position_buckets
 from esa_pytest.evaluation.context_texts import ContextTexts
 from esa_pytest.evaluation.metrics import subset

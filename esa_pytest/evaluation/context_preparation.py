@@ -6,14 +6,14 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from esa_pytest.baselines.catalog import BaselineType
+from esa_pytest.baselines.context_plan import NUM_TEXTS, ContextPlan
 from esa_pytest.baselines.long_context import (
-    ContextPlan,
     document_tokens,
     documents,
     short_windows,
     windows_of,
 )
-from esa_pytest.baselines.retrieval import NUM_TEXTS, Ids, facts_that_fit, make_facts, plant
+from esa_pytest.baselines.retrieval import Ids, facts_that_fit, make_facts, plant
 from esa_pytest.baselines.shares import Cell, refuse_too_short, share_windows, windows_a_seed
 from esa_pytest.baselines.sources import DeviceType
 from esa_pytest.baselines.windows import select_windows

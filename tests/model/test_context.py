@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.baselines.long_context import ContextPlan
-from esa_pytest.baselines.retrieval import NUM_TEXTS
+from esa_pytest.baselines.context_plan import NUM_TEXTS, ContextPlan
 from esa_pytest.errors import CorpusError, InsufficientMemoryError
 from esa_pytest.evaluation import noise
 from esa_pytest.evaluation.evaluate import Round, evaluate

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from esa_pytest.baselines.long_context import ContextPlan, document_tokens, documents, short_windows, windows_of
+from esa_pytest.baselines.context_plan import MOST_FACTS, NUM_TEXTS, ContextPlan
+from esa_pytest.baselines.long_context import document_tokens, documents, short_windows, windows_of
 from esa_pytest.baselines.retrieval import (
-    MOST_FACTS,
-    NUM_TEXTS,
     Fact,
     Ids,
     depth_label,
