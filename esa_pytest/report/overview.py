@@ -118,45 +118,40 @@ def _reported(runs: Sequence[Run]) -> Section | None:
     return Section(slug="reported", title="Beside what was reported", text=f"Reported: {REMARK}.", tables=(table,))
 
 
+def _illustrated(figures: tuple[Figure, ...], *, slug: str, title: str, text: str) -> Section | None:
+    return Section(slug=slug, title=title, text=text, figures=figures) if figures else None
+
+
 def _positions(runs: Sequence[Run]) -> Section | None:
-    figures = _drawn(position_figure(run) for run in runs)
-    if not figures:
-        return None
-    return Section(
+    return _illustrated(
+        _drawn(position_figure(run) for run in runs),
         slug="positions",
         title="Drift by position",
         text=(
             "How far the bf16 scores of this run lie from the golden's, by the position in the window. Runs with the "
             "golden's bits have no drift and are left out."
         ),
-        figures=figures,
     )
 
 
 def _modules(runs: Sequence[Run]) -> Section | None:
-    figures = _drawn(module_figure(run) for run in runs)
-    if not figures:
-        return None
-    return Section(
+    return _illustrated(
+        _drawn(module_figure(run) for run in runs),
         slug="modules",
         title="Drift by layer",
         text=(
             "The float32 reference, module by module in the order of execution: what lies above 1 moved further than "
             "harmless changes move it. It is asked where bits differ."
         ),
-        figures=figures,
     )
 
 
 def _calibration(runs: Sequence[Run]) -> Section | None:
-    figures = _drawn(reliability_figure(run) for run in runs)
-    if not figures:
-        return None
-    return Section(
+    return _illustrated(
+        _drawn(reliability_figure(run) for run in runs),
         slug="calibration",
         title="Calibration",
         text="On the diagonal a model is right as often as it is sure; below it, it is too sure.",
-        figures=figures,
     )
 
 
