@@ -127,7 +127,7 @@ def _row(result: dict[str, Any]) -> tuple[str, ...]:
         _or_nothing(reported.get("tokens_per_second"), "{:,.0f}"),
         f"{peak / 2**30:.2f}",
         _or_nothing(reported.get("peak_vram_gib"), "{:.2f}"),
-        f"{resources['efficiency']:.2f}",
+        _or_nothing(resources["efficiency"], "{:.2f}"),
         result["environment"]["batch_shapes"],
         "bit-equal" if result["second_run_bit_equal"] else "OTHER BITS",
         _difference_text(result["other_batch"]),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from esa_pytest.accepting import RECORD_PREFIX, entry_of
-from esa_pytest.drift.acceptance import why_refused, with_noise_of
+from esa_pytest.drift.acceptance import adds_noise, why_refused, with_noise_of
 from esa_pytest.drift.judge import judge
 from esa_pytest.errors import AcceptanceError, EsaError, GoldenError
 from esa_pytest.golden.files import read_golden, read_pair
@@ -75,7 +75,7 @@ def _accept(path: Path, settings: Settings) -> str:
     golden = _golden_at(location)
     verdict = None if golden is None else judge(golden, measured, settings.rules)
     name = f"{measured.baseline} ({location.device}, {location.dtype})"
-    if verdict is not None and verdict.nothing_to_accept:
+    if golden is not None and verdict is not None and verdict.nothing_to_accept and not adds_noise(golden, measured):
         return f"unchanged  {name}: equal bits in an equal environment, so there is nothing to accept"
     refused = why_refused(golden, measured, limit=settings.accept_limit)
     if refused is not None and not settings.force:

@@ -17,7 +17,8 @@ from esa_pytest.context import CheckContext
 from esa_pytest.drift.acceptance import why_refused
 from esa_pytest.drift.elsewhere import judge_elsewhere
 from esa_pytest.drift.judge import judge, needs_reference, non_finite_verdict
-from esa_pytest.drift.rules import Rules
+from esa_pytest.drift.resources import describe_resource
+from esa_pytest.drift.rules import ResourceMode, Rules, without_resources
 from esa_pytest.errors import EsaError, EsaWarning, GoldenError, UnavailableError
 from esa_pytest.evaluation.loading import dtype_of
 from esa_pytest.golden.files import read_golden
@@ -90,7 +91,7 @@ class GuardedBaseline:
             The verdict of a baseline that passed, or None where its golden was recorded.
         """
         with self._told_to_pytest():
-            return self._check().verdict
+            return self._check(self._context.settings.rules).verdict
 
     def guard(self) -> "Guarded":
         """Check once a model and process, and hand out what drift is measured from; fails the test as `check` does."""
@@ -109,7 +110,8 @@ class GuardedBaseline:
         from esa_pytest.perturbation.guard import guarded_by
 
         try:
-            checked = self._check()
+            # A perturbation asks what the model computes, and not how fast.
+            checked = self._check(without_resources(self._context.settings.rules))
         except pytest.fail.Exception as failure:
             refusal = str(failure)
         else:
@@ -119,7 +121,7 @@ class GuardedBaseline:
                 baseline=self.baseline,
                 shelved=shelved,
                 verdict=checked.verdict,
-                rules=self._context.settings.rules,
+                rules=without_resources(self._context.settings.rules),
             )
         raise pytest.fail.Exception(f"esa: {self.id} is not perturbed, its own check failed.\n{refusal}", pytrace=False)
 
@@ -140,9 +142,8 @@ class GuardedBaseline:
         )
         return replace(measurement, seconds={**self._context.imported, **measurement.seconds})
 
-    def _check(self) -> _Checked:
+    def _check(self, rules: Rules) -> _Checked:
         measurement = self._measure()
-        rules = self._context.settings.rules
         measured = measurement.record
         location = GoldenLocation(
             root=self._context.settings.golden_dir,
@@ -175,12 +176,19 @@ class GuardedBaseline:
         if verdict.outcome is not Outcome.NON_FINITE:
             with measurement.timed("snapshot"):
                 self._assert_snapshot(measured, location, rewriting=self._context.update, verdict=verdict)
+        self._warn_of_resources(verdict, rules)
         if verdict.outcome is Outcome.IDENTICAL:
             refuse_broken_promise(measured, measurement.consistency, golden)
         self._report.judged(verdict, measurement, golden, location)
         # Without a golden there is a verdict only on what is not finite, and that has failed by now.
         assert golden is not None  # noqa: S101
         return _Checked(verdict=verdict, measurement=measurement, golden=golden)
+
+    def _warn_of_resources(self, verdict: Verdict, rules: Rules) -> None:
+        if verdict.outcome.passed and rules.resources is ResourceMode.WARN:
+            for drift in verdict.resources:
+                if drift.beyond:
+                    warnings.warn(f"{self.id}: {describe_resource(drift)}", EsaWarning, stacklevel=2)
 
     def _check_elsewhere(self, measurement: Measurement, location: GoldenLocation) -> _Checked:
         """Without a golden for this device: what one of another device says of the meaning."""
@@ -201,7 +209,7 @@ class GuardedBaseline:
         if verdict is not None and verdict.outcome is Outcome.NON_FINITE:
             return False
         if self._context.update:
-            return verdict is None or not verdict.nothing_to_accept
+            return verdict is None or not verdict.nothing_to_accept or self._context.settings.calibrate
         return self._context.update_new_only and golden is None and refusal is None
 
     def _probed(self, measurement: Measurement) -> Measurement:

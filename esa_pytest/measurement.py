@@ -27,6 +27,7 @@ class Benchmark(Protocol):
     """What is used of pytest-benchmark's fixture."""
 
     extra_info: dict[str, Any]
+    disabled: bool
 
     def pedantic(self, target: Callable[[], None], *, rounds: int, iterations: int) -> object:
         """Time `rounds` calls of the target."""
@@ -100,8 +101,6 @@ def measure(
     repeated = time.perf_counter()
     record = assemble(baseline, shelved.checkpoint, model, done, provenance=provenance)
     num_bytes = scored_bytes(prepared, model.tokenizer)
-    if benchmark is not None:
-        benchmark.extra_info.update(record.resources)
     seconds = {
         **shelved.seconds,
         "prepare": ready - begin,

@@ -1,4 +1,4 @@
-"""What the metrics are called. Apart from their records, which need numpy: every configured run reads the settings."""
+"""What metrics and resources are called. Apart from the records, which need numpy: every run reads the settings."""
 
 METRIC_NAMES = (
     "mean_nll",
@@ -9,3 +9,4 @@ METRIC_NAMES = (
     "token_accuracy",
 )
 CALIBRATION_NAMES = ("brier", "ece", "mean_entropy", "top_k_mass")
+THROUGHPUT, MEMORY = "throughput", "memory"

@@ -99,6 +99,12 @@ OPTIONS = (
         help="how often a check may fail where nothing is wrong, all its statistics together",
     ),
     Option(
+        name="resources",
+        default="fail",
+        metavar="MODE",
+        help="what a drift of throughput or memory does: off (recorded, not judged), warn, or fail",
+    ),
+    Option(
         name="load_timeout",
         default=None,
         metavar="SECONDS",

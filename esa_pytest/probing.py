@@ -8,6 +8,7 @@ from esa_pytest.evaluation.noise import ATTENTION, measure_noise, other_processo
 from esa_pytest.evaluation.probe_noise import measure_probe_noise
 from esa_pytest.evaluation.reference import probe, rounded_at_probe, why_unsuited
 from esa_pytest.golden.bit_stability import measure_bit_stability
+from esa_pytest.golden.resource_noise import measure_resource_noise
 from esa_pytest.measurement import Measurement
 from esa_pytest.records import Record
 
@@ -43,7 +44,9 @@ def calibrated(measurement: Measurement, baseline: Baseline, model: LoadedModel)
         elsewhere, untried = other_processors(baseline, model, measurement.first, with_probe=record.probe is not None)
         samples = {name: fresh.sample for name, fresh in elsewhere.items()}
         noise = measure_noise(model, baseline, measurement.first, elsewhere=samples, untried=untried)
-        record = replace(record, noise=noise)
+    with measurement.timed("resource_noise"):
+        resources = measure_resource_noise(model, baseline, measurement.first, record.resources)
+    record = replace(record, noise=noise, resource_noise=resources)
     if record.probe is None:
         return record
     with measurement.timed("reference_noise"):

@@ -56,6 +56,7 @@ def write_documents(
         strata=measurement.strata,
         consistency=measurement.consistency,
         reported=subject.reported,
+        verdict=verdict,
     )
     write_atomically(
         folder / MANIFEST, as_json(manifest(measured, verdict, outcome=outcome, subject=subject, detail=detail))

@@ -18,6 +18,7 @@ from esa_pytest.records import Outcome, Record, Verdict
 from esa_pytest.report import lines
 from esa_pytest.report.advice import REASON
 from esa_pytest.report.documents import Subject
+from esa_pytest.report.resources import DISABLED_BENCHMARK, resource_figures
 from esa_pytest.report.seconds import seconds_lines
 
 RECORDED = "recorded"
@@ -120,12 +121,20 @@ class CheckReport:
             refused=refused,
         )
         properties = lines.properties(outcome, verdict, measured)
-        text = [*text, *run_lines(measurement, self.baseline.reported)]
+        text = [*text, *self._benchmarked(verdict, measured, golden), *run_lines(measurement, self.baseline.reported)]
         if self.context.verbosity >= _TELLS_SECONDS:
             text += seconds_lines(measurement.seconds)
         properties["esa_report"] = "\n".join([lines.environment_line(measured, golden), *text])
         for name, value in properties.items():
             self.context.add_property(name, value)
+
+    def _benchmarked(self, verdict: Verdict | None, measured: Record, golden: Record | None) -> list[str]:
+        """Tell pytest-benchmark what it does not time; a line where it keeps nothing."""
+        benchmark = self.context.benchmark
+        if benchmark is None:
+            return []
+        benchmark.extra_info.update(resource_figures(verdict, measured, golden))
+        return lines.notes_lines((f"{DISABLED_BENCHMARK}.",)) if benchmark.disabled else []
 
     @property
     def _subject(self) -> Subject:

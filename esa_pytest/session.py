@@ -36,6 +36,8 @@ JUDGED = frozenset(
         "reference-only",
         "numeric-drift",
         "metric-drift",
+        "throughput-drift",
+        "memory-drift",
     }
 )
 RECORDED = "recorded"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from esa_pytest.baselines.catalog import Baseline, Catalog, expand_matrix, load_catalog
-from esa_pytest.drift.rules import TOLERANCE_NAMES, TOLERANCES, Rules
+from esa_pytest.drift.rules import TOLERANCE_NAMES, TOLERANCES, ResourceMode, Rules
 from esa_pytest.errors import SettingError
 from esa_pytest.options import OPTIONS, Given, given
 
@@ -124,7 +124,9 @@ def resolve(config: pytest.Config) -> Settings:
         rehash=_truth(values["rehash"]),
         calibrate=_truth(values["calibrate"]),
         rules=Rules(
-            false_alarm_rate=_rate(values["false_alarm_rate"]), tolerances=_tolerances(table.get("tolerances", {}))
+            false_alarm_rate=_rate(values["false_alarm_rate"]),
+            tolerances=_tolerances(table.get("tolerances", {})),
+            resources=_resource_mode(values["resources"]),
         ),
         accept_limit=_share(values["accept_limit"]),
         force=_truth(values["force"]),
@@ -216,6 +218,14 @@ def _rate(choice: Given) -> float:
             f"{choice.origin} is {choice.value!r}; it takes a probability from {_LEAST_RATE:g} to {_LARGEST_RATE:g}."
         )
     return rate
+
+
+def _resource_mode(choice: Given) -> ResourceMode:
+    try:
+        return ResourceMode(str(choice.value).lower())
+    except ValueError:
+        valid = ", ".join(ResourceMode)
+        raise SettingError(f"{choice.origin} is {choice.value!r}; valid values are {valid}.") from None
 
 
 def _tolerances(table: Any) -> dict[str, float]:

@@ -53,6 +53,9 @@ class GoldenSnapshotExtension(SingleFileSnapshotExtension):
 
     def matches(self, *, serialized_data: SerializableData, snapshot_data: SerializableData) -> bool:
         """Whether the verdict passes, or, while rewriting, whether there is nothing to accept."""
+        if self.entry is not None:
+            # A recording has been decided on.
+            return False
         verdict = self.verdict or _verdict(serialized_data, snapshot_data)
         return verdict.nothing_to_accept if self.rewriting else verdict.outcome.passed
 

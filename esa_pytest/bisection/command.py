@@ -18,6 +18,7 @@ from esa_pytest.bisection.overlays import Overlays
 from esa_pytest.bisection.search import Finding, Moved, Standing, search
 from esa_pytest.bisection.store import TrialStore, folder_for
 from esa_pytest.bisection.trial import Trial
+from esa_pytest.drift.rules import without_resources
 from esa_pytest.errors import EvaluationError, GoldenMissingError, SettingError, UnfinishedError
 from esa_pytest.evaluation.cache import cache_root
 from esa_pytest.evaluation.loading import DTYPE, device_class, resolve_device
@@ -69,7 +70,8 @@ def bisect_lines(settings: Settings, request: Request) -> Iterator[str]:
         overlays=Overlays(store.overlays, deadline=deadline),
         scratch=store.scratch,
         deadline=deadline,
-        rules=settings.rules,
+        # Packages are asked what moved the numbers, and not the speed.
+        rules=without_resources(settings.rules),
     )
     with store.alone():
         course = _Bisection(bench=bench, store=store, request=request)

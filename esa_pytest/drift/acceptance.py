@@ -6,8 +6,11 @@ import numpy as np
 
 from esa_pytest.drift.identity import identity_changes
 from esa_pytest.drift.judge import describe_change, environment_changes
+from esa_pytest.drift.resources import resource_drifts
+from esa_pytest.drift.rules import DEFAULT_RULES
+from esa_pytest.drift.statistics import bit_drift
 from esa_pytest.errors import AcceptanceError
-from esa_pytest.records import Noise, Probe, Record, TokenScores
+from esa_pytest.records import MEMORY, THROUGHPUT, Noise, Probe, Record, ResourceNoise, TokenScores
 
 _MEASURE_IT = (
     "run it there with --esa-calibrate, or record it there with --snapshot-update, and take the record of that run"
@@ -60,6 +63,9 @@ def with_noise_of(golden: Record | None, measured: Record) -> Record:
             f"{lacks} the golden's is that of another environment ({describe_change(changes[0])}), where equal bits "
             f"prove nothing about this one; {_MEASURE_IT}."
         )
+    if measured.probe is None and bit_drift(golden.scores, measured.scores).num_changed == 0:
+        # A run with the golden's bits is not asked for its float32 reference, which is then the golden's too.
+        measured = replace(measured, probe=golden.probe)
     if not _comparable(golden.probe, measured.probe):
         raise AcceptanceError(f"{lacks} the golden's float32 reference is not computed as this one; {_MEASURE_IT}.")
     source = golden.provenance.get("noise_of") or golden.provenance.get("utc")
@@ -68,6 +74,7 @@ def with_noise_of(golden: Record | None, measured: Record) -> Record:
         bit_stability=golden.bit_stability,
         probe_noise=golden.probe_noise,
         noise=_carried(golden.noise, measured),
+        resource_noise=_carried_resources(golden, measured),
         provenance={**measured.provenance, "noise_of": source},
     )
 
@@ -77,6 +84,31 @@ def _carried(noise: Noise | None, measured: Record) -> Noise | None:
     if noise is None or not isinstance(measured.scores, TokenScores):
         return None
     return replace(noise, nll=measured.scores.nll[np.isin(measured.scores.window, noise.windows)])
+
+
+def adds_noise(golden: Record, measured: Record) -> bool:
+    """Whether a record knows the noise of its resources where the golden does not."""
+    return golden.resource_noise is None and measured.resource_noise is not None
+
+
+def _carried_resources(golden: Record, measured: Record) -> ResourceNoise | None:
+    """The golden's rounds, moved to what this run used where that is a drift: it is what is accepted."""
+    if golden.resource_noise is None:
+        return None
+    factors = {THROUGHPUT: 1.0, MEMORY: 1.0}
+    for drift in resource_drifts(golden, measured, DEFAULT_RULES):
+        if drift.beyond and drift.golden and drift.measured:
+            factors[drift.name] = drift.measured / drift.golden
+    return ResourceNoise(
+        rounds=tuple(
+            replace(
+                done,
+                efficiency=None if done.efficiency is None else done.efficiency * factors[THROUGHPUT],
+                peak_bytes=None if done.peak_bytes is None else round(done.peak_bytes * factors[MEMORY]),
+            )
+            for done in golden.resource_noise.rounds
+        )
+    )
 
 
 def _knows_its_noise(record: Record) -> bool:

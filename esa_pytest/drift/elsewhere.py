@@ -4,6 +4,7 @@ from esa_pytest.drift.causes import ranked
 from esa_pytest.drift.identity import probe_identity_changes
 from esa_pytest.drift.judge import describe_change, environment_changes, non_finite_verdict
 from esa_pytest.drift.reference import reference_drift
+from esa_pytest.drift.resources import unjudged
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.drift.sight import detectable_reference, spoken
 from esa_pytest.records import Outcome, Record, Tier, Verdict
@@ -47,4 +48,5 @@ def judge_elsewhere(golden: Record, measured: Record, rules: Rules = DEFAULT_RUL
         environment=ranked(environment_changes(golden.environment, measured.environment), meaning_changed=False),
         reference=reference,
         detectable=sight,
+        resources=unjudged(f"the golden is of {golden.device}"),
     )

@@ -10,6 +10,7 @@ from esa_pytest.drift.instruments import STATISTIC_NAMES
 from esa_pytest.drift.noise_model import noise_model_of
 from esa_pytest.drift.numeric import paired_drift
 from esa_pytest.drift.reference import reference_drift
+from esa_pytest.drift.resources import with_resources
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.drift.sight import ANY_BIT, detectable, spoken
 from esa_pytest.drift.statistics import bit_drift
@@ -65,13 +66,18 @@ def judge(golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) -> Ver
 
     Identity and finiteness are asked first, and end the walk where they fail. Equal bits end it too: nothing can be
     worse. Other bits are a failure of their own in an equal environment whose bit-stability was proven; the later
-    tiers then say how big the drift is.
+    tiers then say how big the drift is. Tier 6 is asked of whatever could be compared.
 
     Args:
         golden: the accepted record.
         measured: this run's.
         rules: how strictly.
     """
+    return with_resources(_walked(golden, measured, rules), golden, measured, rules)
+
+
+def _walked(golden: Record, measured: Record, rules: Rules) -> Verdict:
+    """The verdict of tiers 0 to 5."""
     environment = environment_changes(golden.environment, measured.environment)
     if changes := identity_changes(golden, measured):
         return Verdict(

@@ -20,12 +20,23 @@ from esa_pytest.drift.predictive import Values, holm
 from esa_pytest.drift.rules import Rules
 from esa_pytest.evaluation.divergence import kl_lower_bound
 from esa_pytest.golden.blocks import as_blocks
-from esa_pytest.records import CALIBRATION_NAMES, MEASURED, BlockScores, PairedDrift, Record, Statistic, TokenScores
+from esa_pytest.records import (
+    CALIBRATION_NAMES,
+    MEASURED,
+    MEMORY,
+    THROUGHPUT,
+    BlockScores,
+    PairedDrift,
+    Record,
+    Statistic,
+    TokenScores,
+)
 
 
 def family_of(golden: Record) -> int:
-    """How many statistics share the rate of false alarms: the instruments, and tier 5's metrics beside the loss."""
-    return len(STATISTIC_NAMES) + 1 + (0 if golden.calibration is None else len(CALIBRATION_NAMES))
+    """How many statistics share the rate of false alarms: the instruments, tier 5's metrics but the loss, tier 6's."""
+    calibration = 0 if golden.calibration is None else len(CALIBRATION_NAMES)
+    return len(STATISTIC_NAMES) + 1 + calibration + (0 if golden.resource_noise is None else len((THROUGHPUT, MEMORY)))
 
 
 def paired_drift(golden: Record, measured: Record, model: NoiseModel | None, rules: Rules) -> PairedDrift:

@@ -18,5 +18,6 @@ def tiers_beyond(verdict: Verdict) -> tuple[Tier, ...]:
         Tier.REFERENCE: verdict.reference is not None and not verdict.reference.within,
         Tier.PAIRED: verdict.paired is not None and bool(verdict.paired.beyond),
         Tier.AGGREGATE: any(not row.within for row in verdict.rows),
+        Tier.RESOURCES: any(resource.beyond for resource in verdict.resources),
     }
     return tuple(tier for tier, seen in beyond.items() if seen)

@@ -23,9 +23,13 @@ _SPOKEN = {
     "rms": "bf16 rms {:.2g}",
     "maximum": "one token {:.2g}",
     "provisional": "a loss shift of {:.1%} (provisional)",
+    "throughput": "throughput {:.0%}",
+    "memory": "memory {:.2g} MiB",
 }
 # To how many digits they are told, always upwards: what is told is found.
-_DIGITS = {"reference": 1, "mean": 2, "rms": 2, "maximum": 2, "provisional": 1}
+_DIGITS = {"reference": 1, "mean": 2, "rms": 2, "maximum": 2, "provisional": 1, "throughput": 2, "memory": 2}
+# What a size is told in, where not in its own unit.
+_UNITS = {"memory": 2**20}
 
 
 def detectable(
@@ -94,7 +98,9 @@ def detectable_token(model: NoiseModel, rate: float) -> float:
 
 def spoken(found: Mapping[str, float]) -> tuple[str, ...]:
     """The sizes in words, an instrument a string."""
-    return tuple(_SPOKEN[name].format(_rounded_up(size, _DIGITS[name])) for name, size in found.items())
+    return tuple(
+        _SPOKEN[name].format(_rounded_up(size / _UNITS.get(name, 1), _DIGITS[name])) for name, size in found.items()
+    )
 
 
 def _rounded_up(size: float, digits: int) -> float:

@@ -11,7 +11,9 @@ import torch
 from tqdm import tqdm
 
 from esa_pytest.errors import InsufficientMemoryError
+from esa_pytest.evaluation.conditions import watch_conditions
 from esa_pytest.evaluation.determinism import deterministic, torch_flags
+from esa_pytest.evaluation.efficiency import Portion, Yardstick
 from esa_pytest.evaluation.finiteness import locate_non_finite, watch_layers
 from esa_pytest.evaluation.head import head_is_separable, head_path
 from esa_pytest.evaluation.loading import LoadedModel
@@ -35,9 +37,11 @@ class Round:
         probabilities: what the distributions were like; None where that was not asked for.
         non_finite: where the first NaN or infinity was met, if any.
         seconds: time of the whole round on the device.
-        timed_seconds: time behind the first micro-batch, which warms up.
+        timed_seconds: time behind the first micro-batch, which warms up, without that of the matrix products beside.
         timed_batches: what was scored within `timed_seconds`.
+        portions: those products.
         peak_bytes: peak memory by name.
+        conditions: what else the machine did meanwhile, by name.
         head: how the head was applied, as `head_path` calls it.
         flags: torch's switches as they stood during the round.
         prepared: what was scored, in the batches that fitted.
@@ -51,7 +55,9 @@ class Round:
     seconds: float
     timed_seconds: float
     timed_batches: tuple[Batch, ...]
+    portions: tuple[Portion, ...]
     peak_bytes: dict[str, int]
+    conditions: Mapping[str, float | int | str | None]
     head: str
     flags: dict[str, str]
     prepared: Prepared
@@ -143,11 +149,13 @@ def ran_out_of_memory(error: BaseException) -> bool:
 def _scored(model: LoadedModel, prepared: Prepared, *, description: str, probabilities: bool) -> Round:
     batches, device = prepared.batches, model.device
     watch = Stopwatch(device)
-    with peak_memory(device) as peak_bytes:
-        split_head = head_is_separable(model.network, device=device)
+    yardstick = Yardstick(model.network, watch)
+    # It runs the model once, which brings what a first run alone needs into memory.
+    split_head = head_is_separable(model.network, device=device)
+    with peak_memory(device) as peak_bytes, watch_conditions(device) as conditions:
         results: list[BatchScores] = []
         begin = warm = watch.mark()
-        with watch_layers(model.network) as layers:
+        with watch_layers(model.network) as layers, yardstick.laid():
             for index, batch in enumerate(_with_progress(batches, description)):
                 results.append(
                     score_batch(
@@ -164,6 +172,7 @@ def _scored(model: LoadedModel, prepared: Prepared, *, description: str, probabi
         end = watch.mark()
         finite = [result.finite.cpu().numpy() & np.isfinite(result.nll.cpu().numpy()) for result in results]
         layers_bad = any(bool(bad) for bad in layers.values())
+        portions = tuple(yardstick.portions(warm, end))
         non_finite = _blame(model, batches, finite) if layers_bad or not all(f.all() for f in finite) else None
     return Round(
         scores=_gather(batches, results),
@@ -171,9 +180,11 @@ def _scored(model: LoadedModel, prepared: Prepared, *, description: str, probabi
         probabilities=_gather_probabilities(results) if probabilities else None,
         non_finite=non_finite,
         seconds=watch.seconds(begin, end),
-        timed_seconds=watch.seconds(warm, end),
+        timed_seconds=watch.seconds(warm, end) - sum(portion.seconds for portion in portions),
         timed_batches=batches[1:] or batches,
+        portions=portions,
         peak_bytes=peak_bytes,
+        conditions=conditions,
         head=head_path(model.network, split=split_head),
         flags=torch_flags(),
         prepared=prepared,

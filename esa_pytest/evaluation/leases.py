@@ -10,6 +10,7 @@ from esa_pytest.errors import DeviceError
 from esa_pytest.evaluation.cache import cache_root
 
 _WORKER = "PYTEST_XDIST_WORKER"
+_NUM_WORKERS = "PYTEST_XDIST_WORKER_COUNT"
 
 
 class GpuLease:
@@ -27,6 +28,11 @@ class GpuLease:
 def in_worker() -> bool:
     """Whether this process is a pytest-xdist worker."""
     return _WORKER in os.environ
+
+
+def num_workers() -> int:
+    """How many workers pytest-xdist runs beside each other, this process among them; 1 without it."""
+    return int(os.environ.get(_NUM_WORKERS, "1")) if in_worker() else 1
 
 
 def lease_gpu(names: Sequence[str]) -> GpuLease:

@@ -100,6 +100,11 @@ class Prepared:
         """How many windows are scored."""
         return sum(len(rectangle.input_ids) for rectangle in self.rectangles)
 
+    @property
+    def num_scored(self) -> int:
+        """How many tokens are scored."""
+        return sum(rectangle.targets.size for rectangle in self.rectangles)
+
     def only(self, windows: IntArray) -> "Prepared":
         """Some of the windows, which are then numbered anew, in the same order.
 

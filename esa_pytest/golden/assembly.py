@@ -9,7 +9,7 @@ from typing import Any
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.evaluation.calibration import calibrate
 from esa_pytest.evaluation.checkpoints import Checkpoint
-from esa_pytest.evaluation.efficiency import forward_flops, matrix_product_flops_per_second
+from esa_pytest.evaluation.efficiency import ceiling_of, forward_flops
 from esa_pytest.evaluation.evaluate import Round
 from esa_pytest.evaluation.loading import LoadedModel, device_class, dtype_of
 from esa_pytest.evaluation.metrics import compute_metrics
@@ -45,7 +45,7 @@ def assemble(
         scores=done.scores,
         strata=done.prepared.strata,
         environment=environment_of(model, done, packages=baseline.packages),
-        resources=_resources(model, rounds),
+        resources=resources_of(model, rounds),
         provenance=provenance,
         calibration=sums.calibration,
         top=done.top if sums.non_finite is None else None,
@@ -94,16 +94,31 @@ def _identity(baseline: Baseline, checkpoint: Checkpoint, model: LoadedModel, do
     }
 
 
-def _resources(model: LoadedModel, rounds: Sequence[Round]) -> dict[str, float | int | str | None]:
-    timed = rounds[0].timed_batches
+def resources_of(model: LoadedModel, rounds: Sequence[Round]) -> dict[str, float | int | str | None]:
+    """What some rounds used: the median of their times, memory and conditions of the first, any disturbance of all."""
     seconds = statistics.median(done.timed_seconds for done in rounds)
-    achieved = forward_flops(model.network, timed) / seconds
-    ceiling = matrix_product_flops_per_second(model.network, num_tokens=timed[0].input_ids.size, device=model.device)
+    disturbances = [found for done in rounds if (found := done.conditions["disturbance"])]
     return {
         "throughput_tokens_per_second": rounds[0].timed_tokens / seconds,
-        "efficiency": achieved / ceiling,
-        "achieved_flops_per_second": achieved,
-        "matrix_product_flops_per_second": ceiling,
+        "timed_seconds": seconds,
+        **_efficiency(model, rounds),
         "rounds": len(rounds),
         **rounds[0].peak_bytes,
+        **rounds[0].conditions,
+        "disturbance": disturbances[0] if disturbances else None,
+    }
+
+
+def _efficiency(model: LoadedModel, rounds: Sequence[Round]) -> dict[str, float | int | str | None]:
+    """Achieved FLOP/s over those of the matrix products beside, all rounds together; each None without any."""
+    flops = forward_flops(model.network, rounds[0].timed_batches)
+    achieved = flops * len(rounds) / sum(done.timed_seconds for done in rounds)
+    ceiling = ceiling_of([portion for done in rounds for portion in done.portions])
+    told = ceiling is not None and math.isfinite(ceiling.error)
+    return {
+        "efficiency": None if ceiling is None else achieved / ceiling.flops_per_second,
+        "efficiency_error": ceiling.error if told and ceiling is not None else None,
+        "efficiency_freedom": 0 if ceiling is None else ceiling.freedom,
+        "achieved_flops_per_second": achieved,
+        "matrix_product_flops_per_second": None if ceiling is None else ceiling.flops_per_second,
     }

@@ -36,6 +36,8 @@ from esa_pytest.records import (
     Probe,
     ProbeNoise,
     Record,
+    ResourceNoise,
+    ResourceRound,
     TokenScores,
 )
 
@@ -81,6 +83,7 @@ def pack(record: Record, *, npz_name: str) -> bytes:
         "top": top_part(record.top),
         "environment": dict(record.environment),
         "resources": dict(record.resources),
+        "resource_noise": None if record.resource_noise is None else _resource_part(record.resource_noise),
         "provenance": dict(record.provenance),
     }
     content["arrays"] = {"file": npz_name}
@@ -146,7 +149,16 @@ def unpack(data: bytes, *, name: str) -> Record:
         probe_noise=probe_noise,
         top=top,
         noise=noise,
+        resource_noise=None if content.resource_noise is None else _read_resources(content.resource_noise),
     )
+
+
+def _resource_part(noise: ResourceNoise) -> dict[str, Any]:
+    return {"rounds": [asdict(done) for done in noise.rounds]}
+
+
+def _read_resources(part: schema.ResourceNoisePart) -> ResourceNoise:
+    return ResourceNoise(rounds=tuple(ResourceRound(**done.model_dump()) for done in part.rounds))
 
 
 def _of_part(arrays: Arrays, prefix: str) -> Arrays:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from esa_pytest.records import METRIC_NAMES, Metrics
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -98,6 +98,20 @@ class NoisePart(_Strict):
     variants: tuple[VariantPart, ...] = Field(strict=False)
 
 
+class ResourceRoundPart(_Strict):
+    """One of the rounds that throughput and memory were repeated in."""
+
+    disturbance: str | None
+    efficiency: Finite | None
+    peak_bytes: Count | None
+
+
+class ResourceNoisePart(_Strict):
+    """How throughput and memory repeated themselves."""
+
+    rounds: tuple[ResourceRoundPart, ...] = Field(strict=False)
+
+
 class TopPart(_Strict):
     """The likeliest tokens at a sample of the scored ones; their arrays lie in the side file."""
 
@@ -106,7 +120,7 @@ class TopPart(_Strict):
 
 
 class GoldenFile(_Strict):
-    """The whole JSON file. `judged_sha256` covers everything but `provenance`, `resources` and itself."""
+    """The whole JSON file. `judged_sha256` covers everything but `provenance` and itself."""
 
     schema_version: int
     baseline: str
@@ -122,6 +136,7 @@ class GoldenFile(_Strict):
     top: TopPart | None
     environment: dict[str, str]
     resources: dict[str, Leaf]
+    resource_noise: ResourceNoisePart | None
     provenance: dict[str, str | bool | None]
     judged_sha256: Sha256
 
@@ -139,6 +154,8 @@ JUDGED_PARTS = (
     "noise",
     "top",
     "environment",
+    "resources",
+    "resource_noise",
 )
 
 

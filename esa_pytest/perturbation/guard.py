@@ -7,7 +7,7 @@ import numpy as np
 
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.drift.judge import judge, needs_reference
-from esa_pytest.drift.rules import Rules
+from esa_pytest.drift.rules import Rules, without_resources
 from esa_pytest.errors import GoldenMissingError, GuardError
 from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.loading import LoadedModel, device_class, dtype_of
@@ -124,7 +124,7 @@ def guard(baseline: Baseline, settings: Settings, shelf: ModelShelf) -> Guarded:
         GuardError: the check failed.
         EsaError: whatever else keeps the baseline from being judged.
     """
-    shelved = shelf.get(baseline)
+    shelved, rules = shelf.get(baseline), without_resources(settings.rules)
     location = GoldenLocation(
         root=settings.golden_dir,
         folder=baseline.folder,
@@ -145,13 +145,13 @@ def guard(baseline: Baseline, settings: Settings, shelf: ModelShelf) -> Guarded:
         provenance=provenance(settings.root, reason=settings.reason),
         limit=lambda _phase: nullcontext(),
     )
-    verdict = judge(golden, measurement.record, settings.rules)
+    verdict = judge(golden, measurement.record, rules)
     if needs_reference(verdict) and golden.probe is not None:
         measurement = probed(measurement, shelved.model)
-        verdict = judge(golden, measurement.record, settings.rules)
+        verdict = judge(golden, measurement.record, rules)
     if not verdict.outcome.passed:
         raise GuardError(
             f"{baseline.id} is {verdict.outcome} before anything was perturbed ({verdict.reason}); run its check "
             f"(pytest -m {baseline.type_name}), and perturb once it passes."
         )
-    return guarded_by(golden, measurement, baseline=baseline, shelved=shelved, verdict=verdict, rules=settings.rules)
+    return guarded_by(golden, measurement, baseline=baseline, shelved=shelved, verdict=verdict, rules=rules)

@@ -1,7 +1,8 @@
 """Frozen, keyword-only records that travel between rooms; no IO, and nothing heavier than numpy."""
 
-from esa_pytest.names import CALIBRATION_NAMES, METRIC_NAMES
+from esa_pytest.names import CALIBRATION_NAMES, MEMORY, METRIC_NAMES, THROUGHPUT
 from esa_pytest.records.noise import Noise, Variant
+from esa_pytest.records.resources import ResourceDrift, ResourceNoise, ResourceRound
 from esa_pytest.records.run import (
     BitStability,
     Calibration,
@@ -41,7 +42,9 @@ from esa_pytest.records.verdict import (
 __all__ = [
     "CALIBRATION_NAMES",
     "MEASURED",
+    "MEMORY",
     "METRIC_NAMES",
+    "THROUGHPUT",
     "Batch",
     "BitDrift",
     "BitStability",
@@ -64,6 +67,9 @@ __all__ = [
     "ReferenceDrift",
     "ReliabilityBin",
     "Repeat",
+    "ResourceDrift",
+    "ResourceNoise",
+    "ResourceRound",
     "Statistic",
     "Tier",
     "TokenProbabilities",

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from esa_pytest.names import METRIC_NAMES
 from esa_pytest.records.noise import Noise
+from esa_pytest.records.resources import ResourceNoise
 from esa_pytest.records.scores import BlockScores, FloatArray, TokenScores, TopProbabilities
 
 
@@ -210,7 +211,7 @@ class Record:
         scores: the per-token arrays, or the sums of blocks that a golden keeps of a long run.
         strata: the names that `scores.stratum` indexes.
         environment: what may change bits and not meaning.
-        resources: throughput, efficiency, memory; shown, and judged by tier 6 once it exists.
+        resources: throughput, efficiency, memory, and what else the machine did meanwhile; judged by tier 6.
         provenance: when, from which commit, by which command, and why.
         bit_stability: what was measured when the golden was recorded; None for a plain run.
         calibration: how the model's probabilities fared; None where the baseline does not ask.
@@ -218,6 +219,7 @@ class Record:
         probe_noise: what was measured of its noise when the golden was recorded.
         top: the likeliest tokens at a fixed sample of the scored ones; None where nothing was sampled.
         noise: how the bf16 scores moved under harmless changes; measured with a golden, None for a plain run.
+        resource_noise: how throughput and memory repeated themselves; measured with a golden, None for a plain run.
         non_finite: where the first NaN or infinity was met, if any; such a record is never a golden.
     """
 
@@ -236,6 +238,7 @@ class Record:
     probe_noise: ProbeNoise | None = None
     top: TopProbabilities | None = None
     noise: Noise | None = None
+    resource_noise: ResourceNoise | None = None
     non_finite: NonFinite | None = None
 
     @property

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
+from esa_pytest.records.resources import ResourceDrift
+
 # The source of what is allowed where noise says it and nobody widened it.
 MEASURED = "measured"
 
@@ -17,6 +19,7 @@ class Tier(IntEnum):
     REFERENCE = 3
     PAIRED = 4
     AGGREGATE = 5
+    RESOURCES = 6
 
 
 class Outcome(StrEnum):
@@ -31,6 +34,8 @@ class Outcome(StrEnum):
     REFERENCE_ONLY = "reference-only"
     NUMERIC_DRIFT = "numeric-drift"
     METRIC_DRIFT = "metric-drift"
+    THROUGHPUT_DRIFT = "throughput-drift"
+    MEMORY_DRIFT = "memory-drift"
 
     @property
     def passed(self) -> bool:
@@ -221,6 +226,7 @@ class Verdict:
         reference: how the float32 reference differs; None where it was not asked, or does not suit the model.
         paired: how the drift compares with measured noise; None where bits are equal or no noise was measured.
         detectable: the smallest effect that each instrument finds in 99 of 100 runs, by its name.
+        resources: throughput and memory beside the golden's; none where the walk ended before they could be compared.
     """
 
     outcome: Outcome
@@ -234,12 +240,14 @@ class Verdict:
     reference: ReferenceDrift | None = None
     paired: PairedDrift | None = None
     detectable: Mapping[str, float] = field(default_factory=dict)
+    resources: tuple[ResourceDrift, ...] = ()
 
     @property
     def nothing_to_accept(self) -> bool:
-        """Whether recording anew would change nothing: equal bits in an equal environment.
+        """Whether recording anew would change nothing: equal bits in an equal environment, no resource drifted.
 
         Equal bits in another environment are worth accepting: until then tier 2 cannot tell, in the new environment,
         a changed bit from a changed machine.
         """
-        return self.outcome is Outcome.IDENTICAL and not self.environment
+        drifted = any(resource.beyond for resource in self.resources)
+        return self.outcome is Outcome.IDENTICAL and not self.environment and not drifted

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from esa_pytest.records import Outcome, Verdict
+from esa_pytest.report.resources import resource_remedy
 
 REASON = ' --esa-reason "..."'
 
@@ -29,13 +30,15 @@ def advice_on(verdict: Verdict, *, baseline: str, command: str, refused: str | N
     # Where packages differ, one of them may have done it.
     packages = any(change.name.startswith("version.") for change in verdict.environment)
     suspicion = Advice(text="To find out which package did it:", command=f"esa bisect {baseline}")
-    remedy = _remedy(verdict.outcome, command) if refused is None else Advice(text=refused)
-    return (suspicion, remedy) if packages else (remedy,)
+    remedies = _remedies(verdict, command) if refused is None else (Advice(text=refused),)
+    return (suspicion, *remedies) if packages else remedies
 
 
-def _remedy(outcome: Outcome, command: str) -> Advice:
-    if outcome is Outcome.NON_FINITE:
-        return Advice(text="A run that is not finite is never a golden: mend the model or its inputs.")
-    return Advice(
+def _remedies(verdict: Verdict, command: str) -> tuple[Advice, ...]:
+    if verdict.outcome is Outcome.NON_FINITE:
+        return (Advice(text="A run that is not finite is never a golden: mend the model or its inputs."),)
+    accepting = Advice(
         text="Check that it is no regression first. To accept it:", command=f"{command} --snapshot-update{REASON}"
     )
+    widening = resource_remedy(verdict)
+    return (accepting,) if widening is None else (accepting, Advice(text=widening))

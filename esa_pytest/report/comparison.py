@@ -6,7 +6,7 @@ from esa_pytest.report.columns import aligned
 from esa_pytest.report.figures import Bars, Figure
 from esa_pytest.report.layout import count
 from esa_pytest.report.reported import REMARK
-from esa_pytest.report.resources import peak_gib
+from esa_pytest.report.resource_table import peak_gib
 from esa_pytest.report.runs import Run, Unreadable
 from esa_pytest.report.tables import NOTHING, Table, flat, number
 

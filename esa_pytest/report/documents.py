@@ -156,8 +156,9 @@ def results_summary(
     strata: Mapping[str, Metrics],
     consistency: Consistency | None,
     reported: Mapping[str, float | None] | None,
+    verdict: Verdict | None = None,
 ) -> dict[str, Any]:
-    """The condensed metrics of a run."""
+    """The condensed metrics of a run, and what tier 6 says of its resources."""
     return {
         "baseline": measured.baseline,
         "device": measured.device,
@@ -167,6 +168,7 @@ def results_summary(
         "consistency": None if consistency is None else _consistency(consistency),
         "strata": {name: metrics.as_dict() for name, metrics in strata.items()},
         "resources": dict(measured.resources),
+        "resources_judged": [asdict(drift) for drift in (() if verdict is None else verdict.resources)],
         "reported": None if reported is None else dict(reported),
     }
 

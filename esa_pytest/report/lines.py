@@ -12,6 +12,7 @@ from esa_pytest.records import Calibration, Change, MetricRow, Metrics, Noise, O
 from esa_pytest.report.advice import REASON, Advice, advice_on
 from esa_pytest.report.evidence import evidence_lines, reference_lines
 from esa_pytest.report.layout import INDENT, count, labelled
+from esa_pytest.report.resources import resource_lines, resource_noise_lines, throughput_line
 
 # People say loss; the code says mean_nll.
 SPOKEN = {
@@ -49,6 +50,7 @@ def passed_lines(verdict: Verdict, measured: Record, golden: Record, strata: Map
         *(_environment_block(verdict.environment) if verdict.environment else []),
         *evidence_lines(verdict, measured),
         labelled("throughput", throughput_line(measured, golden)),
+        *resource_lines(verdict),
         labelled("strata", strata_line(strata)),
         f"{INDENT}would have caught: {' · '.join(verdict.would_have_caught)}",
     ]
@@ -63,6 +65,7 @@ def reference_only_lines(
         labelled(verdict.outcome, f"{_decided(verdict)}{verdict.reason}   {quoted(measured.metrics)}"),
         *reference_lines(verdict.reference),
         labelled("throughput", throughput_line(measured, None)),
+        *resource_lines(verdict),
         labelled("strata", strata_line(strata)),
         f"{INDENT}would have caught: {' · '.join(verdict.would_have_caught)}",
         f"{INDENT}to judge all tiers here, record a golden: {command} --snapshot-update{REASON}",
@@ -90,6 +93,8 @@ def failed_lines(
     if verdict.rows:
         lines += [*table(verdict.rows), ""]
     lines += evidence_lines(verdict, measured)
+    if verdict.resources:
+        lines += [labelled("throughput", throughput_line(measured, golden)), *resource_lines(verdict)]
     if golden is not None:
         lines += _environment_block(verdict.environment)
         lines.append(labelled("golden", f"{path} of {golden.provenance.get('utc')}"))
@@ -116,6 +121,7 @@ def recorded_lines(measured: Record, *, path: str, strata: Mapping[str, Metrics]
         labelled("bits", bits),
         *noise_lines(measured),
         labelled("throughput", throughput_line(measured, None)),
+        *resource_noise_lines(measured.resource_noise),
         labelled("strata", strata_line(strata)),
     ]
 
@@ -172,28 +178,6 @@ def quoted(metrics: Metrics) -> str:
 def strata_line(strata: Mapping[str, Metrics]) -> str:
     """The loss of each stratum and how many tokens it rests on."""
     return " · ".join(f"{name} {m.mean_nll:.2f} ({m.num_scored_tokens})" for name, m in strata.items())
-
-
-def throughput_line(measured: Record, golden: Record | None) -> str:
-    """Tokens a second, and the efficiency beside the golden's."""
-    speed, efficiency = (measured.resources.get(f"{name}") for name in ("throughput_tokens_per_second", "efficiency"))
-    assert isinstance(speed, float) and isinstance(efficiency, float)  # noqa: PT018, S101  (assembled so)
-    before = golden.resources.get("efficiency") if golden is not None else None
-    compared = (
-        f"{efficiency / before:.2f} of the golden's efficiency"
-        if isinstance(before, float) and before > 0
-        else f"efficiency {efficiency:.2f}"
-    )
-    batch = measured.environment.get("batch_shapes")
-    return f"{speed:,.0f} tok/s, {compared}; {memory_text(measured.resources)}; batch {batch}"
-
-
-def memory_text(resources: Mapping[str, float | int | str | None]) -> str:
-    """The peak memory under the name of what it is."""
-    peaks = [(name, value) for name, value in resources.items() if name.startswith("peak_") and isinstance(value, int)]
-    return ", ".join(
-        f"{name.removesuffix('_bytes').replace('_', ' ')} {value / 2**30:.2f} GiB" for name, value in peaks
-    )
 
 
 def calibration_lines(calibration: Calibration | None) -> list[str]:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from esa_pytest.records import BitDrift, Change, Metrics, Outcome, Record, ReferenceDrift, Verdict
+from esa_pytest.records import MEMORY, THROUGHPUT, BitDrift, Change, Metrics, Outcome, Record, ReferenceDrift, Verdict
 from esa_pytest.report.layout import count
+from esa_pytest.report.resources import resource_ratio
 
 _NOTHING = "-"
 _HEADING = (
@@ -16,6 +17,8 @@ _HEADING = (
     "tokens changed",
     "drift of a token, nats",
     "reference rms, nats",
+    "efficiency",
+    "memory over start",
 )
 _METRICS = (("mean_nll", "{:.6g}"), ("perplexity", "{:.6g}"), ("token_accuracy", "{:.4%}"))
 _LONGEST = 120
@@ -80,6 +83,7 @@ def _cells(one: Comparison) -> tuple[str, ...]:
         _changed(None if verdict is None else verdict.bits),
         _token_drift(None if verdict is None else verdict.bits),
         _reference(None if verdict is None else verdict.reference),
+        *(_ratio(verdict, name) for name in (THROUGHPUT, MEMORY)),
     )
 
 
@@ -119,6 +123,15 @@ def _token_drift(bits: BitDrift | None) -> str:
 
 def _reference(reference: ReferenceDrift | None) -> str:
     return _NOTHING if reference is None else f"{reference.rms:.1e} (allowed {reference.allowed_rms:.1e})"
+
+
+def _ratio(verdict: Verdict | None, name: str) -> str:
+    """A resource as a multiple of the golden's, marked where noise does not explain it or nothing judged it."""
+    ratio = resource_ratio(verdict, name)
+    if verdict is None or ratio is None:
+        return _NOTHING
+    drift = next(drift for drift in verdict.resources if drift.name == name)
+    return f"{ratio:.2f} x{' (not judged)' if drift.refusal else ', drifted' if drift.beyond else ''}"
 
 
 def _details(one: Comparison, *, old: str, new: str) -> list[str]:

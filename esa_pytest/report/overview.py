@@ -9,7 +9,7 @@ from esa_pytest.report.comparison import comparison_figures, comparison_tables, 
 from esa_pytest.report.figures import Figure, Losses, module_figure, position_figure, reliability_figure
 from esa_pytest.report.layout import count
 from esa_pytest.report.reported import REMARK
-from esa_pytest.report.resources import resource_table
+from esa_pytest.report.resource_table import resource_table
 from esa_pytest.report.runs import Run, Unreadable
 from esa_pytest.report.tables import Table
 

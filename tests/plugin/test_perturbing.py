@@ -2,6 +2,7 @@
 
 import pytest
 
+from esa_pytest.drift.rules import Rules
 from tests.plugin.conftest import Project
 
 NAME = "model.layers.1.mlp.down_proj.weight"
@@ -74,9 +75,9 @@ def test_guard_runs_once_a_model_and_process(recorded: Project, monkeypatch: pyt
 
     calls, check = [], GuardedBaseline._check
 
-    def counted(baseline: GuardedBaseline) -> object:
+    def counted(baseline: GuardedBaseline, rules: Rules) -> object:
         calls.append(baseline.id)
-        return check(baseline)
+        return check(baseline, rules)
 
     monkeypatch.setattr(GuardedBaseline, "_check", counted)
     recorded.write_test(

@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from esa_pytest.evaluation.metrics import compute_metrics
 from esa_pytest.golden import schema
 from esa_pytest.golden.packing import join_pair, pack, split_pair
-from esa_pytest.records import METRIC_NAMES, BitStability, Calibration, NonFinite, Record, TokenScores
+from esa_pytest.records import (
+    METRIC_NAMES,
+    BitStability,
+    Calibration,
+    NonFinite,
+    Record,
+    ResourceNoise,
+    ResourceRound,
+    TokenScores,
+)
 from tests.unit.probe_builders import probe_content, probe_pairs
 
 NAME = "goldens/tiny__smoke/cpu-float32.json"
@@ -56,6 +65,12 @@ PROVENANCE: Mapping[str, str | bool | None] = {
     "command": "pytest",
     "reason": "first",
 }
+
+THROUGHPUT = "  throughput     1,234 tok/s, 1.00 of the golden's efficiency; peak resident 1.00 GiB; batch 3x2"
+UNJUDGED = (
+    "  resources      throughput and memory not judged: the golden was recorded without their noise; record it anew "
+    "with --snapshot-update --esa-calibrate"
+)
 
 
 def token_scores(
@@ -220,6 +235,7 @@ def content_of(record: Record) -> tuple[str, list[tuple[str, str, tuple[int, ...
         repr(record.bit_stability),
         None if record.calibration is None else asdict(record.calibration),
         repr(record.non_finite),
+        repr(record.resource_noise),
     ]
     arrays = [
         (name, str(array.dtype), array.shape, array.tobytes()) for name, array in sorted(vars(record.scores).items())
@@ -274,6 +290,15 @@ calibrations = st.builds(
 )
 
 
+resource_rounds = st.builds(
+    ResourceRound,
+    efficiency=st.none() | finite_floats,
+    peak_bytes=st.none() | st.integers(0, 2**60),
+    disturbance=st.none() | texts,
+)
+resource_noises = st.builds(ResourceNoise, rounds=st.lists(resource_rounds, max_size=3).map(tuple))
+
+
 @st.composite
 def records(draw: st.DrawFn) -> Record:
     """Any finite record whose bit-stability was measured."""
@@ -294,4 +319,5 @@ def records(draw: st.DrawFn) -> Record:
         calibration=draw(st.none() | calibrations),
         probe=probe,
         probe_noise=noise,
+        resource_noise=draw(st.none() | resource_noises),
     )

@@ -159,6 +159,7 @@ def test_summary_holds_the_metrics_of_the_run_and_of_its_strata() -> None:
         "consistency": None,
         "strata": {name: metrics.as_dict() for name, metrics in strata.items()},
         "resources": RECORD.resources,
+        "resources_judged": [],
         "reported": None,
     }
 

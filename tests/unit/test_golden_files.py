@@ -16,7 +16,7 @@ OLD = small_record()
 NEW = replace(small_record(token_scores([9.0, 8.0])), provenance={"reason": "accepted"})
 NEWEST = replace(small_record(token_scores([7.0])), provenance={"reason": "accepted again"})
 # Equal arrays, so that even the old npz fits the new JSON.
-RETOLD = replace(OLD, provenance={"reason": "told otherwise"}, resources={"efficiency": 0.25})
+RETOLD = replace(OLD, provenance={"reason": "told otherwise"})
 
 
 def place(root: Path, device: str = "cpu", dtype: str = "float32") -> GoldenLocation:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from esa_pytest.errors import GoldenError
 from esa_pytest.golden.packing import REMEDY, join_pair, unpack
+from esa_pytest.records import ResourceNoise, ResourceRound
 from tests.unit.builders import (
     CALIBRATION,
     IDENTITY,
@@ -33,10 +34,16 @@ from tests.unit.builders import (
 from tests.unit.probe_builders import NOISE, PROBE, probed
 
 Place = tuple[str, ...]
-RECORD = probed(replace(small_record(), calibration=CALIBRATION), PROBE, NOISE)
+RESOURCE_NOISE = ResourceNoise(
+    rounds=(
+        ResourceRound(efficiency=0.5, peak_bytes=2**20, disturbance=None),
+        ResourceRound(efficiency=None, peak_bytes=None, disturbance="it was busy"),
+    )
+)
+RECORD = probed(replace(small_record(), calibration=CALIBRATION, resource_noise=RESOURCE_NOISE), PROBE, NOISE)
 DOCUMENT, NPZ = packed(RECORD)
 TEXT = json.dumps(DOCUMENT)
-UNJUDGED = ("provenance", "resources")
+UNJUDGED = ("provenance",)
 LEAVES = [path for path in leaf_paths(DOCUMENT) if path[0] not in UNJUDGED]
 MAPPINGS = [path for path in mapping_paths(DOCUMENT) if path[:1] not in [(part,) for part in UNJUDGED]]
 # The hash of the arrays seals them, and has its own tests below.
@@ -182,15 +189,15 @@ def test_field_that_is_there_twice_is_refused_by_its_name(path: Place, *, same: 
     assert refusal(join_pair(text.encode(), NPZ)) == f"The golden {NAME} has the field {key!r} twice; {REMEDY}."
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 5, 99, 0, -1, "4", 2.5, 4.0, True, None, [1], {"major": 1}])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 6, 99, 0, -1, "5", 2.5, 5.0, True, None, [1], {"major": 1}])
 def test_other_schema_is_refused(version: Any) -> None:
     assert "field schema_version" in refusal_of(placed(DOCUMENT, ("schema_version",), version))
 
 
 def test_golden_of_a_later_release_is_told_what_to_install() -> None:
-    document = placed(DOCUMENT, ("schema_version",), 5) | {"kl_divergence": 0.1}
+    document = placed(DOCUMENT, ("schema_version",), 6) | {"kl_divergence": 0.1}
     assert refusal_of(document) == (
-        f"The golden {NAME} has the field schema_version 5; this release reads 4, so install the release that wrote "
+        f"The golden {NAME} has the field schema_version 6; this release reads 5, so install the release that wrote "
         "it, or record it anew with --snapshot-update."
     )
 
@@ -209,14 +216,10 @@ def test_layout_of_the_json_does_not_matter(indent: int | str | None, *, ascii_o
     assert content_of(record) == content_of(RECORD)
 
 
-@given(
-    provenance=st.dictionaries(texts, st.none() | st.booleans() | texts, max_size=3),
-    resources=st.dictionaries(texts, scalars, max_size=3),
-)
-def test_provenance_and_resources_may_be_edited(provenance: dict[str, Any], resources: dict[str, Any]) -> None:
-    record = unpack(joined({**DOCUMENT, "provenance": provenance, "resources": resources}, NPZ), name=NAME)
+@given(provenance=st.dictionaries(texts, st.none() | st.booleans() | texts, max_size=3))
+def test_provenance_may_be_edited(provenance: dict[str, Any]) -> None:
+    record = unpack(joined({**DOCUMENT, "provenance": provenance}, NPZ), name=NAME)
     assert record.provenance == provenance
-    assert record.resources == resources
     assert record.identity == IDENTITY
     assert record.bit_stability == PROVEN
 

@@ -273,7 +273,7 @@ def test_probe_given_to_a_golden_without_one_is_named() -> None:
 
 def test_golden_of_the_schema_before_the_probe_is_refused() -> None:
     before = {key: value for key, value in DOCUMENT.items() if key != "probe"} | {"schema_version": 2}
-    assert "has the field schema_version 2; this release reads 4" in refusal(joined(before, NPZ))
+    assert "has the field schema_version 2; this release reads 5" in refusal(joined(before, NPZ))
 
 
 NOT_FINITE = (

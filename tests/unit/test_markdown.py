@@ -19,9 +19,9 @@ HEAD = [
     "",
     (
         "| baseline | outcome | loss | perplexity | token accuracy | tokens changed | drift of a token, nats "
-        "| reference rms, nats |"
+        "| reference rms, nats | efficiency | memory over start |"
     ),
-    "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
 ]
 
 
@@ -37,7 +37,7 @@ def shown(*rows: Comparison) -> list[str]:
 def test_equal_records_are_one_row() -> None:
     row = (
         "| tiny-smoke (cpu) | identical | 2 -> 2 (+0, +0.000%) | 7.38906 -> 7.38906 (+0, +0.000%) | 50.0000% -> "
-        "50.0000% (+0, +0.000%) | 0 of 2 tokens | - | - |"
+        "50.0000% (+0, +0.000%) | 0 of 2 tokens | - | - | 1.00 x (not judged) | - |"
     )
     assert shown(compared(GOLDEN, GOLDEN)) == [*HEAD, row]
 
@@ -48,7 +48,7 @@ def test_a_drift_is_signed_and_its_environment_folded_away() -> None:
         (
             "| tiny-smoke (cpu) | within-noise | 2 -> 2.00098 (+0.000977, +0.049%) | 7.38906 -> 7.39628 (+0.00722, "
             "+0.098%) | 50.0000% -> 50.0000% (+0, +0.000%) | 1 of 2 tokens | mean +9.77e-04 · rms 1.38e-03 · max "
-            "1.95e-03 | 1.0e-06 (allowed 4.0e-06) |"
+            "1.95e-03 | 1.0e-06 (allowed 4.0e-06) | 1.00 x (not judged) | - |"
         ),
         "",
         "<details><summary>tiny-smoke (cpu): within-noise, 1 difference in environment</summary>",
@@ -72,7 +72,7 @@ def test_a_drift_is_signed_and_its_environment_folded_away() -> None:
 def test_the_loss_of_another_experiment_has_no_drift() -> None:
     lines = shown(compared(GOLDEN, changed_identity(NUDGED, ("windows", "bos"), "window")))
     assert lines[4].startswith("| tiny-smoke (cpu) | inputs-changed | 2 -> 2.00098 | ")
-    assert lines[4].endswith(" | - | - | - |")
+    assert lines[4].endswith(" | - | - | - | - | - |")
     assert "| windows.bos | none | window |" in lines
 
 

@@ -29,7 +29,7 @@ def test_only_identical_within_noise_and_reference_only_pass(outcome: Outcome) -
 
 
 def test_tiers_keep_the_numbers_that_documents_hold() -> None:
-    numbers = {"IDENTITY": 0, "FINITE": 1, "EXACT": 2, "REFERENCE": 3, "PAIRED": 4, "AGGREGATE": 5}
+    numbers = {"IDENTITY": 0, "FINITE": 1, "EXACT": 2, "REFERENCE": 3, "PAIRED": 4, "AGGREGATE": 5, "RESOURCES": 6}
     assert {tier.name: int(tier) for tier in Tier} == numbers
 
 

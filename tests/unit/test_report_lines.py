@@ -5,11 +5,13 @@ import pytest
 from esa_pytest.drift.judge import judge
 from esa_pytest.evaluation.metrics import stratum_metrics
 from esa_pytest.records import BitDrift, BitStability, Change, MetricRow, NonFinite, Outcome, Record, Tier, Verdict
-from esa_pytest.report import evidence, layout, lines
+from esa_pytest.report import evidence, layout, lines, resources
 from tests.unit.builders import (
     CALIBRATION,
     ENVIRONMENT,
     STRATA,
+    THROUGHPUT,
+    UNJUDGED,
     changed_identity,
     scored,
     small_record,
@@ -38,7 +40,8 @@ def failed(measured: Record, golden: Record = GOLDEN) -> list[str]:
 def test_identical_run_in_the_same_environment() -> None:
     assert lines.passed_lines(judge(GOLDEN, GOLDEN), GOLDEN, GOLDEN, STRATUM_METRICS) == [
         "  identical      6 of 6 token NLLs bit-equal   loss 2.0000  ppl 7.39  acc 50.0%",
-        "  throughput     1,234 tok/s, 1.00 of the golden's efficiency; peak resident 1.00 GiB; batch 3x2",
+        THROUGHPUT,
+        UNJUDGED,
         "  strata         prose 1.50 (3) · code 2.50 (3)",
         "  would have caught: any changed bit",
     ]
@@ -63,7 +66,8 @@ def test_run_within_noise_elsewhere() -> None:
             "  seen by        inputs unchanged · bits changed · meaning not asked · bf16 rounding not judged · "
             "metrics within tolerance"
         ),
-        "  throughput     1,234 tok/s, 1.00 of the golden's efficiency; peak resident 1.00 GiB; batch 3x2",
+        THROUGHPUT,
+        UNJUDGED,
         "  strata         prose 1.50 (3) · code 2.50 (3)",
         "  would have caught: a loss shift of 0.1% (provisional)",
     ]
@@ -93,6 +97,8 @@ def test_drifted_run_shows_the_table_the_environment_and_the_remedy() -> None:
             "  seen by        inputs unchanged · bits changed · meaning not asked · bf16 rounding not judged · "
             "metrics drifted"
         ),
+        THROUGHPUT,
+        UNJUDGED,
         "  environment    1 difference:",
         "    version.torch  2.9.0 -> 2.10.0",
         "  golden         g/cpu.json of 2026-01-02T03:04:05+00:00",
@@ -209,12 +215,12 @@ def test_environment_line_names_the_accelerator_where_there_is_one() -> None:
 )
 def test_throughput_is_compared_where_the_golden_has_an_efficiency(before: float | None, compared: str) -> None:
     golden = replace(GOLDEN, resources={"efficiency": before})
-    assert lines.throughput_line(GOLDEN, golden) == f"1,234 tok/s, {compared}; peak resident 1.00 GiB; batch 3x2"
+    assert resources.throughput_line(GOLDEN, golden) == f"1,234 tok/s, {compared}; peak resident 1.00 GiB; batch 3x2"
 
 
 def test_memory_names_each_peak() -> None:
     peaks = {"peak_resident_bytes": 2**29, "peak_cuda_allocated_bytes": 3 * 2**30, "rounds": 1, "peak_unknown": None}
-    assert lines.memory_text(peaks) == "peak resident 0.50 GiB, peak cuda allocated 3.00 GiB"
+    assert resources.memory_text(peaks) == "peak resident 0.50 GiB, peak cuda allocated 3.00 GiB"
 
 
 def test_metric_without_a_bound_is_shown_and_not_gated() -> None:

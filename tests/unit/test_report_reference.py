@@ -9,7 +9,17 @@ from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.evaluation.metrics import stratum_metrics
 from esa_pytest.records import Outcome, Probe, Record, ReferenceDrift
 from esa_pytest.report import evidence, lines
-from tests.unit.builders import CALIBRATION, ENVIRONMENT, STRATA, scored, small_record, token_scores, tokens_of
+from tests.unit.builders import (
+    CALIBRATION,
+    ENVIRONMENT,
+    STRATA,
+    THROUGHPUT,
+    UNJUDGED,
+    scored,
+    small_record,
+    token_scores,
+    tokens_of,
+)
 from tests.unit.probe_builders import NOISE, PROBE, moved, moved_at, probed
 
 PLAIN = small_record()
@@ -73,7 +83,8 @@ def test_agreeing_reference_stands_below_the_bits() -> None:
         BITS,
         f"  reference      {SAME}",
         *unjudged("unchanged"),
-        "  throughput     1,234 tok/s, 1.00 of the golden's efficiency; peak resident 1.00 GiB; batch 3x2",
+        THROUGHPUT,
+        UNJUDGED,
         "  strata         prose 1.50 (3) · code 2.50 (3)",
         "  would have caught: reference 5e-06 nats · a loss shift of 0.1% (provisional)",
     ]
@@ -102,6 +113,8 @@ def test_drift_of_the_meaning_names_the_module_that_moved_first() -> None:
         f"  reference      {AWAY}",
         "  first moved    layers.0.mlp; 2 of 5 modules moved",
         *unjudged("changed"),
+        THROUGHPUT,
+        UNJUDGED,
         *ENVIRONMENT_LINES,
         *TAIL_ELSEWHERE,
     ]
@@ -121,9 +134,11 @@ def test_drift_of_a_metric_shows_that_the_reference_agrees() -> None:
         "  1 of 6 token NLLs have other bits in an environment that differs in 1 item, the float32 reference agrees "
         "(rounding changed, meaning did not), and perplexity drifted by +0.6421, allowed is 0.015."
     )
-    assert text[-12:] == [
+    assert text[-14:] == [
         f"  reference      {SAME}",
         *unjudged("unchanged", rms="2.0e-01", metrics="drifted"),
+        THROUGHPUT,
+        UNJUDGED,
         *ENVIRONMENT_LINES,
         *TAIL_ELSEWHERE,
     ]
@@ -133,11 +148,13 @@ def test_unexplained_bits_show_the_module_that_moved_first() -> None:
     text = failed(probed(replace(NUDGED, environment=ENVIRONMENT), MOVED))
     assert text[0] == "esa: tiny-smoke is unexplained-bits, decided by tier 2 (exact):"
     assert text[1].endswith(" or bad memory; the first module that moved is layers.0.mlp.")
-    assert text[-11:] == [
+    assert text[-13:] == [
         BITS,
         f"  reference      {AWAY}",
         "  first moved    layers.0.mlp; 2 of 5 modules moved",
         *unjudged("changed"),
+        THROUGHPUT,
+        UNJUDGED,
         "  environment    the same as the golden's",
         *TAIL,
     ]

@@ -168,7 +168,7 @@ def test_unknown_key_lists_the_valid_ones(project: Project) -> None:
     assert project.refusal("timeout = 1") == (
         "[tool.esa] has the unknown key 'timeout'; valid keys are accept_limit, allow_unjudged, corpora, device, "
         "evaluate_timeout, false_alarm_rate, golden_dir, load_timeout, matrix, models, output_dir, packages, reason, "
-        "rounds, strict, tolerances, types."
+        "resources, rounds, strict, tolerances, types."
     )
 
 

@@ -1,0 +1,90 @@
+"""How throughput and memory of an unchanged model repeat themselves, measured when a golden is recorded."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.evaluation.evaluate import Round, evaluate
+from esa_pytest.evaluation.loading import LoadedModel
+from esa_pytest.evaluation.noise_sample import MOST_TOKENS
+from esa_pytest.evaluation.prepared import Prepared
+from esa_pytest.golden.assembly import resources_of
+from esa_pytest.records import IntArray, ResourceNoise, ResourceRound
+
+# With the recorded one.
+NUM_ROUNDS = 7
+_OVER_START = ("peak_cuda_allocated_over_start_bytes", "peak_rss_over_start_bytes")
+
+
+def measure_resource_noise(
+    model: LoadedModel,
+    baseline: Baseline,
+    first: Round,
+    recorded: Mapping[str, float | int | str | None],
+) -> ResourceNoise:
+    """Repeat a run six times; of a long one two batches of each context length.
+
+    A part of a run has another efficiency than the whole: what is kept of it is its spread, about the recorded round.
+
+    Args:
+        model: the loaded model.
+        baseline: what was evaluated.
+        first: the recorded round.
+        recorded: its resources.
+    """
+    prepared = first.prepared
+    whole = prepared.num_scored <= MOST_TOKENS
+    prepared = prepared if whole else prepared.only(_few_windows(prepared))
+    repeats = []
+    for number in range(2, NUM_ROUNDS + 1):
+        done = evaluate(
+            model,
+            prepared,
+            seed=baseline.type.seeds[0],
+            description=f"{baseline.id}, resources {number} of {NUM_ROUNDS}",
+            probabilities=baseline.type.calibration,
+        )
+        repeats.append(round_of(resources_of(model, [done])))
+    begin = round_of(recorded)
+    return ResourceNoise(rounds=(begin, *(repeats if whole else _about(begin, repeats))))
+
+
+def round_of(resources: Mapping[str, float | int | str | None]) -> ResourceRound:
+    """What tier 6 compares of a run's resources."""
+    efficiency, disturbance = resources.get("efficiency"), resources.get("disturbance")
+    peaks = [value for name in _OVER_START if isinstance(value := resources.get(name), int)]
+    return ResourceRound(
+        efficiency=efficiency if isinstance(efficiency, float) else None,
+        peak_bytes=peaks[0] if peaks else None,
+        disturbance=None if disturbance is None else str(disturbance),
+    )
+
+
+def _few_windows(prepared: Prepared) -> IntArray:
+    """The first windows of each context length, enough for two of its batches."""
+    chosen: list[int] = []
+    begin = 0
+    for rectangle in prepared.rectangles:
+        size = len(next(rectangle.batches(prepared.batch_tokens)).input_ids)
+        chosen += range(begin, begin + min(2 * size, len(rectangle.input_ids)))
+        begin += len(rectangle.input_ids)
+    return np.array(chosen, dtype=np.int32)
+
+
+def _about(begin: ResourceRound, repeats: Sequence[ResourceRound]) -> list[ResourceRound]:
+    """Repeats of a part, moved so that they lie about the whole."""
+    efficiencies = [done.efficiency for done in repeats if done.efficiency is not None]
+    peaks = [done.peak_bytes for done in repeats if done.peak_bytes is not None]
+    factor = begin.efficiency / statistics.fmean(efficiencies) if begin.efficiency and efficiencies else None
+    more = begin.peak_bytes - statistics.fmean(peaks) if begin.peak_bytes is not None and peaks else None
+    return [
+        replace(
+            done,
+            efficiency=None if factor is None or done.efficiency is None else done.efficiency * factor,
+            peak_bytes=None if more is None or done.peak_bytes is None else max(0, round(done.peak_bytes + more)),
+        )
+        for done in repeats
+    ]

@@ -1,0 +1,59 @@
+"""What a run used: how that repeats itself, and how it compares with what is accepted."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceRound:
+    """One of the rounds that were repeated when a golden was recorded.
+
+    Attributes:
+        efficiency: achieved FLOP/s over those of matrix products in the same round; None where it is not known.
+        peak_bytes: peak memory over what was held when the round began; None where it is not known.
+        disturbance: what kept its speed from being believed, a clause; None where nothing did.
+    """
+
+    efficiency: float | None
+    peak_bytes: int | None
+    disturbance: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceNoise:
+    """How throughput and memory of an unchanged model repeated themselves.
+
+    Attributes:
+        rounds: each of the same work; the one that was recorded comes first.
+    """
+
+    rounds: tuple[ResourceRound, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceDrift:
+    """Tier 6: one resource of a run beside what the golden's noise allows.
+
+    Attributes:
+        name: `throughput`, in efficiency, or `memory`, in bytes over what was held at the beginning.
+        golden: the accepted value; None where there is none.
+        measured: this run's; None where there is none.
+        lowest: the least that passes; None where it is not judged.
+        highest: the most that passes; None where it is not judged.
+        noise: standard deviation that is usual, as a share of the golden's value; None where it is not known.
+        detectable: the smallest change found in 99 of 100 runs, as a share for throughput, in bytes for memory; None
+            where it is not judged.
+        beyond: whether noise does not explain the drift.
+        source: where the allowance comes from.
+        refusal: why it is not judged, a clause; None where it is.
+    """
+
+    name: str
+    golden: float | None = None
+    measured: float | None = None
+    lowest: float | None = None
+    highest: float | None = None
+    noise: float | None = None
+    detectable: float | None = None
+    beyond: bool = False
+    source: str = ""
+    refusal: str | None = None
