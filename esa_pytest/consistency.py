@@ -34,7 +34,9 @@ def measure_consistency(baseline: Baseline, model: LoadedModel, rounds: list[Rou
             impossible.append("there is too little to score for another batch shape")
         else:
             repeats.append(_in_shape(baseline, model, other, first))
-    if kind.fresh_process:
+    if kind.fresh_process and model.ranks > 1:
+        impossible.append("a fresh process would not have the other ranks")
+    elif kind.fresh_process:
         repeats.append(_in_fresh_process(baseline, model, first))
     return Consistency(
         first=compute_metrics(first.scores),

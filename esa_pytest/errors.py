@@ -57,6 +57,10 @@ class InsufficientMemoryError(UnavailableError):
     """The device has not enough memory for the model."""
 
 
+class RanksMissingError(UnavailableError):
+    """The model is split over ranks of torchrun and they are not there, or they are there and it is not."""
+
+
 class CorpusUnavailableError(UnavailableError):
     """A corpus that has to be fetched cannot be reached from here."""
 
@@ -111,6 +115,10 @@ class SweepError(EsaError):
 
 class GuardError(EsaError):
     """The baseline's own check failed, so nothing that is measured on the model would mean anything."""
+
+
+class ClusterError(EsaError):
+    """A cluster cannot be used, or could not judge a baseline."""
 
 
 class AcceptanceError(GoldenError):

@@ -93,6 +93,19 @@ OPTIONS = (
         lasting=False,
     ),
     Option(
+        name="resume",
+        default=False,
+        help="judge only what the last run did not finish, and show the rest as it was judged, unless it has changed",
+        lasting=False,
+    ),
+    Option(
+        name="ray",
+        default=None,
+        metavar="ADDRESS",
+        help="judge each baseline as a task of the Ray cluster at HOST:PORT, or auto (esa-pytest[ray])",
+        lasting=False,
+    ),
+    Option(
         name="false_alarm_rate",
         default=1e-4,
         metavar="RATE",

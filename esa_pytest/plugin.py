@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from esa_pytest.cluster.hooks import ADDRESS, LongestFirst, OnRay, refuse_under_torchrun, silence
+from esa_pytest.evaluation.ranks import is_follower
 from esa_pytest.options import add_options, is_configured
-from esa_pytest.session import FIXTURE, SESSION, BaselineSession, settings_or_usage_error
+from esa_pytest.resume.hooks import FIXTURE, Resuming
+from esa_pytest.session import JUDGED, SESSION, BaselineSession, settings_or_usage_error
 
 if TYPE_CHECKING:
     import torch
@@ -32,12 +35,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and refuse settings that are not allowed before anything loads."""
+    refuse_under_torchrun(config)
+    if is_follower():
+        silence(config)
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     session = config.stash[SESSION] = BaselineSession(config)
     config.pluginmanager.register(session, "esa-session")
+    resuming = Resuming(config, settings=session.settings, loaded=session.loaded, judged=JUDGED)
+    config.pluginmanager.register(resuming, "esa-resuming")
+    config.pluginmanager.register(LongestFirst(config, settings=session.settings), "esa-longest-first")
     if is_configured(config):
         settings_or_usage_error(session)
+    if (address := config.getoption(ADDRESS)) is not None:
+        config.pluginmanager.register(OnRay(config, address, settings=session.settings), "esa-on-ray")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

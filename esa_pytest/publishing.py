@@ -24,6 +24,11 @@ from esa_pytest.report.lines import calibration_lines, notes_lines
 from esa_pytest.report.reported import reported_lines
 
 
+def withdraw_manifest(folder: Path) -> None:
+    """Remove the manifest of an earlier run: where there is one, everything beside it is of the same run."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+
+
 def write_documents(
     folder: Path,
     measurement: Measurement,
@@ -35,7 +40,7 @@ def write_documents(
     golden_file: str,
     refused: str | None = None,
 ) -> None:
-    """Write manifest.json and results_summary.json into a folder, each replaced whole."""
+    """Write results_summary.json and manifest.json into a folder, each replaced whole, the manifest last."""
     measured, first = measurement.record, measurement.first
     known = None if measured.calibration is None else first.probabilities
     detail = Detail(
@@ -58,10 +63,10 @@ def write_documents(
         reported=subject.reported,
         verdict=verdict,
     )
+    write_atomically(folder / SUMMARY, as_json(summary))
     write_atomically(
         folder / MANIFEST, as_json(manifest(measured, verdict, outcome=outcome, subject=subject, detail=detail))
     )
-    write_atomically(folder / SUMMARY, as_json(summary))
 
 
 def write_unjudged(
@@ -76,8 +81,8 @@ def write_unjudged(
     document = unjudged_manifest(
         subject, skipped=skipped, outcome=type(error).__name__, reason=str(error), provenance=provenance
     )
-    write_atomically(folder / MANIFEST, as_json(document))
     (folder / SUMMARY).unlink(missing_ok=True)
+    write_atomically(folder / MANIFEST, as_json(document))
 
 
 def run_lines(measurement: Measurement, reported: Reported | None) -> list[str]:

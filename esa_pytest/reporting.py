@@ -13,7 +13,7 @@ from esa_pytest.errors import GoldenMissingError
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.provenance import provenance
 from esa_pytest.measurement import Measurement
-from esa_pytest.publishing import run_lines, write_documents, write_unjudged
+from esa_pytest.publishing import run_lines, withdraw_manifest, write_documents, write_unjudged
 from esa_pytest.records import Outcome, Record, Verdict
 from esa_pytest.report import lines
 from esa_pytest.report.advice import REASON
@@ -85,6 +85,7 @@ class CheckReport:
 
     def keep(self, measured: Record) -> None:
         """Keep what was measured beside the documents, so that it can be accepted."""
+        withdraw_manifest(self._output)
         keep_record(self._output, measured)
 
     def unjudged(self, error: Exception, *, skipped: bool) -> None:

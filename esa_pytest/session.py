@@ -5,24 +5,30 @@ Light until a baseline is used: no torch, no pydantic.
 
 import shlex
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from esa_pytest.errors import SettingError
+from esa_pytest.evaluation.ranks import agreed_status, is_follower
 from esa_pytest.exit_status import Failure, status_of
+from esa_pytest.resume.hooks import FIXTURE, PROPERTY, RECORDED
 
 if TYPE_CHECKING:
+    from esa_pytest.baselines.catalog import Baseline
     from esa_pytest.check import GuardedBaseline
+    from esa_pytest.evaluation.checkpoints import Checkpoint
     from esa_pytest.measurement import Limit
     from esa_pytest.perturbation import Guarded
     from esa_pytest.settings import Settings
     from esa_pytest.shelf import ModelShelf
 
 SESSION = pytest.StashKey["BaselineSession"]()
-FIXTURE = "esa_baseline"
 PACKAGED_SUITE = "esa_pytest.suite"
 # What a test's report carries of a verdict; everything else under `esa_outcome` is the name of an error.
 JUDGED = frozenset(
@@ -40,7 +46,8 @@ JUDGED = frozenset(
         "memory-drift",
     }
 )
-RECORDED = "recorded"
+# Further lines of a test, by the property of its report that holds them.
+REMARKS = (PROPERTY, "esa_cluster")
 
 
 class BaselineSession:
@@ -49,13 +56,14 @@ class BaselineSession:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._settings: Settings | None = None
+        self._private: tempfile.TemporaryDirectory[str] | None = None
         self._shelf: ModelShelf | None = None
         self._guards: dict[str, Guarded] = {}
         self._selected: set[str] = set()
         self._outcomes: dict[str, str] = {}
         self._reports: dict[str, str] = {}
-        self._labels: dict[str, str] = {}
         self._failed: set[str] = set()
+        self._remarks: dict[str, list[str]] = {}
 
     def settings(self) -> "Settings":
         """The settings, resolved at first use.
@@ -69,6 +77,10 @@ class BaselineSession:
             from esa_pytest.settings import resolve
 
             self._settings = resolve(self._config)
+            if is_follower():
+                # The first rank writes what all have measured.
+                self._private = tempfile.TemporaryDirectory(prefix="esa-rank-")
+                self._settings = replace(self._settings, output_dir=Path(self._private.name))
         return self._settings
 
     def parameters(self) -> list[Any]:
@@ -157,6 +169,10 @@ class BaselineSession:
         if self._shelf is not None:
             self._shelf.close()
 
+    def loaded(self, baseline: "Baseline") -> "Checkpoint | None":
+        """What the model of a baseline was loaded from, where it is the one in memory."""
+        return None if self._shelf is None else self._shelf.checkpoint_of(baseline)
+
     def forget_frames(self, item: pytest.Item) -> None:
         """Empty the frames of a failed test: pytest keeps its traceback, and with it whatever model it held."""
         if _is_guarded(item):
@@ -175,6 +191,7 @@ class BaselineSession:
             self._reports[report.nodeid] = str(properties["esa_report"])
         if report.failed:
             self._failed.add(report.nodeid)
+        self._remarks[report.nodeid] = [f"  {properties[name]}" for name in REMARKS if name in properties]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:  # noqa: ARG002  (xdist's signature)
@@ -184,6 +201,9 @@ class BaselineSession:
 
     def finish(self, exitstatus: int) -> int:
         """The exit status of the session: one that selected baselines and judged none has not passed."""
+        return agreed_status(self._status(exitstatus))
+
+    def _status(self, exitstatus: int) -> int:
         if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return exitstatus
         failures = [self._failure(nodeid) for nodeid in self._failed]
@@ -212,7 +232,7 @@ class BaselineSession:
             head, *body = report.split("\n")
             lines += [head] if head not in heads else []
             heads.add(head)
-            lines += [nodeid, *body]
+            lines += [nodeid, *body, *self._remarks[nodeid]]
         return [*lines, *self._advice(), *self._tally()]
 
     def _tally(self) -> list[str]:

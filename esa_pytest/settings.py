@@ -45,6 +45,7 @@ class Settings:
         reason: why a golden is recorded.
         rehash: whether weights are hashed even if a hash of them is kept.
         calibrate: whether the noise of each selected baseline is measured.
+        resume: whether what the last run judged stands, where nothing has changed since.
         rules: how strictly drift is judged.
         accept_limit: the largest relative shift of the loss that is accepted unforced.
         force: whether a larger one is accepted too.
@@ -64,6 +65,7 @@ class Settings:
     reason: str | None
     rehash: bool
     calibrate: bool
+    resume: bool
     rules: Rules
     accept_limit: float
     force: bool
@@ -123,6 +125,7 @@ def resolve(config: pytest.Config) -> Settings:
         reason=_text(values["reason"]),
         rehash=_truth(values["rehash"]),
         calibrate=_truth(values["calibrate"]),
+        resume=_truth(values["resume"]),
         rules=Rules(
             false_alarm_rate=_rate(values["false_alarm_rate"]),
             tolerances=_tolerances(table.get("tolerances", {})),

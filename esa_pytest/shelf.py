@@ -12,6 +12,8 @@ from esa_pytest.evaluation.checkpoints import Checkpoint, locate
 from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.leases import GpuLease, in_worker, lease_gpu, visible_gpus
 from esa_pytest.evaluation.loading import LoadedModel, load_model, resolve_device
+from esa_pytest.evaluation.ranks import local_rank, world_size
+from esa_pytest.evaluation.splitting import split_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class ModelShelf:
         """The loaded model of a baseline.
 
         Raises:
-            UnavailableError: the weights cannot be had here; found out once a session.
+            UnavailableError: the weights, or the ranks of torchrun, cannot be had here; found out once a session.
             CheckpointError: they are not what they should be.
             DeviceError: the device is not there, or taken.
         """
@@ -58,6 +60,11 @@ class ModelShelf:
                 raise
             self._name = name
         return self._shelved
+
+    def checkpoint_of(self, baseline: Baseline) -> Checkpoint | None:
+        """What the model of a baseline was loaded from; None where it is not the one in memory."""
+        shelved = self._shelved
+        return shelved.checkpoint if shelved is not None and self._name == baseline.model_name else None
 
     def clear(self) -> None:
         """Drop the model and its memory."""
@@ -80,7 +87,14 @@ class ModelShelf:
         device = self._resolved()
         checkpoint = locate(baseline.model, hub=self._hub, rehash=self._rehash)
         located = time.perf_counter()
-        model = load_model(baseline.model_name, checkpoint, device=device, attention=baseline.model.attention)
+        model = load_model(
+            baseline.model_name,
+            checkpoint,
+            device=device,
+            attention=baseline.model.attention,
+            split=split_of(baseline.model_name, baseline.model),
+            alone=self._lease is not None,
+        )
         return Shelved(
             checkpoint=checkpoint,
             model=model,
@@ -99,5 +113,7 @@ class ModelShelf:
             if device.type == "cuda" and in_worker() and ":" not in self._asked:
                 self._lease = lease_gpu(visible_gpus())
                 device = torch.device("cuda", self._lease.index)
+            if device.type == "cuda" and world_size() > 1:
+                device = resolve_device(f"cuda:{local_rank()}")
             self._device = device
         return self._device

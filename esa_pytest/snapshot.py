@@ -16,6 +16,7 @@ from syrupy.types import PropertyFilter, PropertyMatcher, SerializableData, Seri
 
 from esa_pytest.drift.judge import judge
 from esa_pytest.errors import GoldenError
+from esa_pytest.evaluation.ranks import is_follower
 from esa_pytest.golden.files import read_packed
 from esa_pytest.golden.ledger import LedgerEntry
 from esa_pytest.golden.ledger_files import write_accepted
@@ -101,7 +102,9 @@ class GoldenSnapshotExtension(SingleFileSnapshotExtension):
         snapshot_collection: SnapshotCollection,
         name_order: dict[str, int] | None = None,  # noqa: ARG003
     ) -> None:
-        """Replace the pair of files as one, and tell of it in the ledger."""
+        """Replace the pair of files as one, and tell of it in the ledger; of several ranks the first does."""
+        if is_follower():
+            return
         data = next(iter(snapshot_collection)).data
         assert isinstance(data, bytes) and cls.entry is not None  # noqa: PT018, S101  (serialize; only a recording writes)
         write_accepted(cls.location, data, cls.entry)

@@ -32,6 +32,7 @@ PositiveInt = Annotated[int, Field(gt=0)]
 DeviceType = Literal["cpu", "cuda"]
 BosPolicy = Literal["none", "window"]
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
+DeviceMap = Literal["auto", "balanced", "sequential"]
 
 
 class Entry(BaseModel):
@@ -46,10 +47,23 @@ class _Model(Entry):
     Attributes:
         bos: whether every window begins with the tokenizer's BOS.
         attention: the attention implementation, never left to transformers' choice.
+        gpus: over how many GPUs it is spread; what a cluster reserves for it.
+        device_map: how accelerate spreads it over the visible GPUs; None for one GPU where it fits on one.
+        tensor_parallel: whether its matrices are split over the ranks of torchrun.
     """
 
     bos: BosPolicy = "none"
     attention: Attention = "sdpa"
+    gpus: PositiveInt = 1
+    device_map: DeviceMap | None = None
+    tensor_parallel: bool = False
+
+    @model_validator(mode="after")
+    def _split_in_one_way(self) -> "_Model":
+        if self.tensor_parallel and self.device_map is not None:
+            msg = "a model is split by device_map or by tensor_parallel, not by both"
+            raise ValueError(msg)
+        return self
 
 
 class WheelModel(_Model):

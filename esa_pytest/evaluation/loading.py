@@ -17,6 +17,7 @@ from esa_pytest.evaluation.checkpoints import Checkpoint
 from esa_pytest.evaluation.quiet import quiet_transformers
 from esa_pytest.evaluation.random_weights import shaped_network
 from esa_pytest.evaluation.rope import rope_notes
+from esa_pytest.evaluation.splitting import WHOLE, Split
 
 DTYPE = torch.bfloat16
 _INVENTED = ("missing_keys", "mismatched_keys")
@@ -32,6 +33,7 @@ class LoadedModel:
         device: where inputs go; the whole model lies there unless it was too large for one GPU.
         placement: the devices its parameters lie on, as `cuda:0` or `cuda:0 cuda:1`.
         notes: what a reader should know of how it was loaded.
+        ranks: over how many ranks of torchrun its matrices are split.
     """
 
     network: PreTrainedModel
@@ -39,6 +41,7 @@ class LoadedModel:
     device: torch.device
     placement: str
     notes: tuple[str, ...] = ()
+    ranks: int = 1
 
 
 def resolve_device(name: str) -> torch.device:
@@ -96,7 +99,15 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(name: str, checkpoint: Checkpoint, *, device: torch.device, attention: str = "sdpa") -> LoadedModel:
+def load_model(
+    name: str,
+    checkpoint: Checkpoint,
+    *,
+    device: torch.device,
+    attention: str = "sdpa",
+    split: Split = WHOLE,
+    alone: bool = False,
+) -> LoadedModel:
     """Load a checkpoint in bf16.
 
     Args:
@@ -104,6 +115,8 @@ def load_model(name: str, checkpoint: Checkpoint, *, device: torch.device, atten
         checkpoint: its folder and hashes.
         device: where it goes. A model too large for one GPU is spread over all visible ones.
         attention: the attention implementation.
+        split: how it is spread over devices or ranks.
+        alone: whether only this device may be used: others belong to other workers.
 
     Raises:
         CheckpointError: transformers cannot read it, or lacks the attention implementation.
@@ -111,11 +124,11 @@ def load_model(name: str, checkpoint: Checkpoint, *, device: torch.device, atten
         InsufficientMemoryError: it does not fit.
     """
     refuse_foreign_code(name, checkpoint.folder / "config.json")
-    devices = _devices_for(name, checkpoint, device)
+    devices = _devices_for(name, checkpoint, device, split, alone=alone)
     tokenizer = load_tokenizer(checkpoint.folder)
     with quiet_transformers():
         try:
-            network = _network(checkpoint, devices, attention)
+            network = _network(checkpoint, devices, attention, split)
         except CheckpointError:
             raise
         except (MemoryError, torch.OutOfMemoryError):
@@ -133,15 +146,20 @@ def load_model(name: str, checkpoint: Checkpoint, *, device: torch.device, atten
         network=network,
         tokenizer=tokenizer,
         device=device,
-        placement=_placement(name, network),
+        placement=split.placement(_placement(name, network), getattr(network, "hf_device_map", None)),
         notes=rope_notes(checkpoint.config, network),
+        ranks=split.ranks,
     )
 
 
-def _devices_for(name: str, checkpoint: Checkpoint, device: torch.device) -> list[torch.device]:
-    """The device alone where the model fits, all visible GPUs where it does not and there are more."""
-    count = torch.cuda.device_count() if device.type == "cuda" else 0
-    if count > 1 and needed_bytes(checkpoint) > available_bytes(device):
+def _devices_for(
+    name: str, checkpoint: Checkpoint, device: torch.device, split: Split, *, alone: bool
+) -> list[torch.device]:
+    """The device alone where the model fits, all visible GPUs where it does not, or is to be spread, and may be."""
+    if split.ranks > 1:
+        return [device]
+    count = torch.cuda.device_count() if device.type == "cuda" and not alone else 0
+    if count > 1 and (split.device_map is not None or needed_bytes(checkpoint) > available_bytes(device)):
         every = [torch.device("cuda", index) for index in range(count)]
         refuse_too_large(name, checkpoint, every)
         return every
@@ -149,7 +167,7 @@ def _devices_for(name: str, checkpoint: Checkpoint, device: torch.device) -> lis
     return [device]
 
 
-def _network(checkpoint: Checkpoint, devices: list[torch.device], attention: str) -> Any:
+def _network(checkpoint: Checkpoint, devices: list[torch.device], attention: str, split: Split) -> Any:
     if checkpoint.random_seed is not None:
         return shaped_network(
             checkpoint.folder, seed=checkpoint.random_seed, attention=attention, dtype=DTYPE, device=devices[0]
@@ -158,9 +176,7 @@ def _network(checkpoint: Checkpoint, devices: list[torch.device], attention: str
         checkpoint.folder,
         dtype=DTYPE,
         attn_implementation=attention,
-        # accelerate places the model, on these devices and nowhere else.
-        device_map="auto",
-        max_memory={"cpu" if d.type == "cpu" else d.index: available_bytes(d) for d in devices},
+        **(split.options() or _mapped(devices, split)),
         use_safetensors=True,
         local_files_only=True,
         trust_remote_code=False,
@@ -169,6 +185,12 @@ def _network(checkpoint: Checkpoint, devices: list[torch.device], attention: str
     )
     _refuse_invented_weights(checkpoint.folder, report)
     return network
+
+
+def _mapped(devices: list[torch.device], split: Split) -> dict[str, Any]:
+    """Accelerate places the model, on these devices and nowhere else."""
+    free = {"cpu" if device.type == "cpu" else device.index: available_bytes(device) for device in devices}
+    return {"device_map": split.device_map or "auto", "max_memory": free}
 
 
 def _placement(name: str, network: PreTrainedModel) -> str:

@@ -18,6 +18,7 @@ from esa_pytest.evaluation.fingerprints import fingerprinted
 from esa_pytest.evaluation.head import head_is_separable
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.prepared import Prepared
+from esa_pytest.evaluation.ranks import is_split
 from esa_pytest.evaluation.upcasting import REFERENCE_ATTENTION, in_float32
 from esa_pytest.records import FloatArray, Probe, TokenScores
 
@@ -30,6 +31,8 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_exp
 
 def why_unsuited(network: PreTrainedModel) -> str | None:
     """Why the probe says nothing of this model, as a clause, or None where it does."""
+    if is_split(network):
+        return "the model's matrices are split over ranks"
     if _routes_to_experts(network):
         return "the model routes tokens to experts, and a router flips on ties"
     if network.get_output_embeddings() is None or getattr(network, network.base_model_prefix, network) is network:

@@ -40,7 +40,7 @@ _INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 def environment_of(model: LoadedModel, done: Round, *, packages: Sequence[str] = ()) -> dict[str, str]:
     """The fingerprint of a run, sorted by name; `packages` are distributions recorded beside those that always are."""
     found = {
-        **_device(model.device),
+        **device_facts(model.device),
         **versions(packages),
         **done.flags,
         **variables(),
@@ -54,7 +54,8 @@ def environment_of(model: LoadedModel, done: Round, *, packages: Sequence[str] =
     return dict(sorted(found.items()))
 
 
-def _device(device: torch.device) -> dict[str, str]:
+def device_facts(device: torch.device) -> dict[str, str]:
+    """What a device is: processor and instruction set, and the GPU with its driver or the threads of the CPU."""
     found = {"cpu.model": cpu_model(), "cpu.instruction_set": instruction_set()}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)

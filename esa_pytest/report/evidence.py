@@ -1,7 +1,7 @@
 """What a verdict rests on, a line an instrument: bits, reference, noise, positions, and which tier saw what."""
 
 from esa_pytest.drift.positions import fingerprint_of
-from esa_pytest.records import MEASURED, BitDrift, PairedDrift, Record, ReferenceDrift, Statistic, Verdict
+from esa_pytest.records import MEASURED, BitDrift, BitStability, PairedDrift, Record, ReferenceDrift, Statistic, Verdict
 from esa_pytest.report.layout import count, labelled
 
 _SPOKEN = {
@@ -113,3 +113,12 @@ def seen_line(verdict: Verdict) -> str:
     )
     metrics = "within tolerance" if all(row.within for row in verdict.rows) else "drifted"
     return f"inputs unchanged · bits changed · meaning {meaning} · bf16 rounding {rounding} · metrics {metrics}"
+
+
+def stability_text(stability: BitStability | None) -> str:
+    """How stable the bits of a baseline were when its golden was recorded."""
+    if stability is None:
+        return "stability not measured, since a fresh process would be without the other ranks"
+    if stability.proven:
+        return f"bit-equal in this and {count(stability.fresh_processes, 'fresh process', 'fresh processes')}"
+    return f"{stability.distinct_bit_patterns} bit patterns in {stability.fresh_processes + 1} processes: not stable"

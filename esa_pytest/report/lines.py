@@ -10,7 +10,7 @@ from esa_pytest.drift.noise_model import LEAST_VARIANTS
 from esa_pytest.drift.reference import WEAK_ABOVE, allowed_rms
 from esa_pytest.records import Calibration, Change, MetricRow, Metrics, Noise, Outcome, ProbeNoise, Record, Verdict
 from esa_pytest.report.advice import REASON, Advice, advice_on
-from esa_pytest.report.evidence import evidence_lines, reference_lines
+from esa_pytest.report.evidence import evidence_lines, reference_lines, stability_text
 from esa_pytest.report.layout import INDENT, count, labelled
 from esa_pytest.report.resources import resource_lines, resource_noise_lines, throughput_line
 
@@ -109,16 +109,10 @@ def failed_lines(
 
 def recorded_lines(measured: Record, *, path: str, strata: Mapping[str, Metrics]) -> list[str]:
     """What is shown of a baseline whose golden was written."""
-    assert measured.metrics is not None and measured.bit_stability is not None  # noqa: PT018, S101  (checked when packed)
-    stability = measured.bit_stability
-    bits = (
-        f"bit-equal in this and {count(stability.fresh_processes, 'fresh process', 'fresh processes')}"
-        if stability.proven
-        else f"{stability.distinct_bit_patterns} bit patterns in {stability.fresh_processes + 1} processes: not stable"
-    )
+    assert measured.metrics is not None  # noqa: S101  (checked when packed)
     return [
         labelled("recorded", f"{path}   {quoted(measured.metrics)}"),
-        labelled("bits", bits),
+        labelled("bits", stability_text(measured.bit_stability)),
         *noise_lines(measured),
         labelled("throughput", throughput_line(measured, None)),
         *resource_noise_lines(measured.resource_noise),

@@ -2,6 +2,7 @@
 
 from esa_pytest import reporting, session
 from esa_pytest.records import Outcome
+from esa_pytest.resume.hooks import RECORDED
 
 
 def test_every_outcome_counts_as_judged() -> None:
@@ -9,4 +10,4 @@ def test_every_outcome_counts_as_judged() -> None:
 
 
 def test_what_the_check_calls_recorded_the_session_counts_as_recorded() -> None:
-    assert reporting.RECORDED == session.RECORDED
+    assert reporting.RECORDED == RECORDED

@@ -1,10 +1,13 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from esa_pytest.errors import DeviceError
 from esa_pytest.evaluation.leases import GpuLease, in_worker, lease_gpu
+from esa_pytest.shelf import ModelShelf
 
 GPUS = ["GPU-aaaa", "GPU-bbbb", "GPU-cccc"]
 Lease = Callable[..., int]
@@ -79,3 +82,27 @@ def test_worker_is_known_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> Non
     assert in_worker()
     monkeypatch.delenv("PYTEST_XDIST_WORKER")
     assert not in_worker()
+
+
+class FakeCuda:
+    """Four GPUs as torch shows them: those of CUDA_VISIBLE_DEVICES alone, in its order, counted from 0."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, visible: str) -> None:
+        patch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        hardware = [f"GPU-{number}" for number in visible.split(",") if number]
+        patch.setattr(torch.cuda, "is_available", lambda: bool(hardware))
+        patch.setattr(torch.cuda, "device_count", lambda: len(hardware))
+        patch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=hardware[index]))
+
+
+@pytest.mark.parametrize(("worker", "index", "hardware"), [("gw0", 0, "GPU-3"), ("gw1", 1, "GPU-1")])
+def test_worker_takes_the_gpu_of_its_number_in_the_callers_list(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, worker: str, index: int, hardware: str
+) -> None:
+    FakeCuda(monkeypatch, "3,1")
+    monkeypatch.setenv("ESA_CACHE", str(tmp_path))
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
+    shelf = ModelShelf(device="auto")
+    assert shelf._resolved() == torch.device("cuda", index)
+    assert [path.stem for path in (tmp_path / "gpus").iterdir()] == [hardware]
+    shelf.close()

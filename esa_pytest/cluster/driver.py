@@ -1,0 +1,184 @@
+"""What `--esa-ray` does in the place of pytest's own loop: guarded tests go to the cluster, all others run here."""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.cluster.arrivals import bring_home
+from esa_pytest.cluster.events import Machines
+from esa_pytest.cluster.expected import expected_seconds
+from esa_pytest.cluster.jobs import Answer, Job
+from esa_pytest.cluster.loop import Ending, Loop, Task
+from esa_pytest.cluster.needs import need_of
+from esa_pytest.cluster.order import longest_first
+from esa_pytest.errors import ClusterError
+from esa_pytest.golden.environment import variables
+from esa_pytest.options import OPTIONS
+from esa_pytest.report.layout import count
+from esa_pytest.resume.hooks import baseline_of, plain_nodeid
+from esa_pytest.resume.marks import mark_path
+from esa_pytest.resume.states import code_state, source_state
+from esa_pytest.settings import Settings
+
+# A line for people on a report: on which node the test was judged, and what was lost before.
+PROPERTY = "esa_cluster"
+_THREADS = "OMP_NUM_THREADS"
+_PASSED_ON = re.compile(r"^(ESA_|HF_|TOKENIZERS_)")
+# Of pytest's own command line, by the name of their value: what a test's outcome may hang on.
+_FLAGS = {"update_snapshots": "--snapshot-update", "update_new_snapshots_only": "--snapshot-update-new-only"}
+_LISTS = {"plugins": "-p", "pythonwarnings": "-W", "override_ini": "-o"}
+_PLACES = ("golden_dir", "output_dir", "ray")
+
+
+class Driver:
+    """Judges the guarded tests of one session on a cluster and tells pytest of each as if it had run here."""
+
+    def __init__(self, config: pytest.Config, settings: Settings, items: Sequence[pytest.Item]) -> None:
+        self._config = config
+        self._settings = settings
+        self._items: dict[str, pytest.Item] = {item.nodeid: item for item in items}
+
+    def run(self, machines: Machines, *, stop: Any) -> None:
+        """Judge every test.
+
+        Args:
+            machines: the cluster.
+            stop: called after each report; raises where the session is to end early.
+        """
+        threads = int(os.environ.get(_THREADS) or 1)
+        nodes = machines.nodes()
+        seconds = expected_seconds(self._settings.baselines, self._settings.output_dir)
+        order = longest_first(
+            list(self._items.values()),
+            group=lambda item: item.nodeid,
+            seconds=lambda item: seconds.get(_guarded(item).id, 0.0),
+        )
+        tasks = {}
+        for item in order:
+            need = need_of(_guarded(item), device=self._settings.device, nodes=nodes, threads=threads)
+            job = self._job(item, threads=None if need.gpus else threads)
+            tasks[item.nodeid] = Task(payload=job.model_dump_json().encode(), need=need)
+
+        def ended(ending: Ending) -> None:
+            self._report(ending)
+            stop()
+
+        Loop(tasks, machines, ended=ended).run()
+
+    def _job(self, item: pytest.Item, *, threads: int | None) -> Job:
+        settings, baseline = self._settings, _guarded(item)
+        goldens = settings.golden_dir / baseline.folder
+        mark = mark_path(settings.output_dir / baseline.folder, plain_nodeid(item))
+        nodeid = plain_nodeid(item)
+        return Job(
+            nodeid=nodeid,
+            argument=f"{item.path}::{nodeid.partition('::')[2]}",
+            folder=baseline.folder,
+            root=str(settings.root),
+            started_in=str(self._config.invocation_params.dir),
+            options=tuple(self._options()),
+            variables=_variables(threads),
+            command=tuple(sys.argv),
+            import_path=tuple(place or str(Path.cwd()) for place in sys.path),
+            code=code_state(),
+            source=source_state(item.path, settings.root),
+            goldens={path.name: path.read_bytes() for path in goldens.glob("[!.]*") if path.is_file()},
+            marks={mark.name: mark.read_bytes()} if settings.resume and mark.is_file() else {},
+            golden_shown=_shown(settings.golden_dir, settings.root),
+        )
+
+    def _options(self) -> list[str]:
+        """The driver's command line as far as a single test's outcome may hang on it."""
+        option = self._config.option
+        options = [] if self._config.inipath is None else ["-c", str(self._config.inipath)]
+        options += [flag for name, flag in _FLAGS.items() if getattr(option, name, False)]
+        for name, flag in _LISTS.items():
+            options += [part for value in getattr(option, name, None) or () for part in (flag, str(value))]
+        for own in OPTIONS:
+            value = self._config.getoption(own.flag)
+            if value is not None and own.name not in _PLACES:
+                options.append(own.flag if value is True else f"{own.flag}={value}")
+        if self._config.pluginmanager.hasplugin("benchmark"):
+            options.append("--benchmark-disable")
+        return [*options, "-p", "no:cacheprovider", "-q"]
+
+    def _report(self, ending: Ending) -> None:
+        """Keep what came home, and tell pytest."""
+        item = self._items[ending.test]
+        answer = None if ending.payload is None else Answer.model_validate_json(ending.payload)
+        error = ending.error if answer is None else answer.error
+        if answer is not None and error is None:
+            try:
+                bring_home(
+                    answer,
+                    folder=_guarded(item).folder,
+                    output_dir=self._settings.output_dir,
+                    golden_dir=self._settings.golden_dir,
+                )
+            except ClusterError as refused:
+                error = str(refused)
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        line = _line(answer, ending)
+        for report in self._reports(item, answer, error):
+            report.nodeid = item.nodeid
+            report.user_properties = [*report.user_properties, (PROPERTY, line)]
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+    def _reports(self, item: pytest.Item, answer: Answer | None, error: str | None) -> list[pytest.TestReport]:
+        if answer is None or error is not None:
+            return _error_reports(item, f"{_guarded(item).id} could not be judged on the cluster. {error}")
+        hook = self._config.hook
+        return [hook.pytest_report_from_serializable(config=self._config, data=data) for data in answer.reports]
+
+
+def _error_reports(item: pytest.Item, sentence: str) -> list[pytest.TestReport]:
+    """A test that could not even begin, as pytest reports it."""
+    failed = pytest.TestReport(
+        nodeid=item.nodeid,
+        location=item.location,
+        keywords=dict.fromkeys(item.keywords, 1),
+        outcome="failed",
+        longrepr=f"esa: {sentence}",
+        when="setup",
+        user_properties=[("esa_outcome", ClusterError.__name__)],
+    )
+    ended = pytest.TestReport(
+        nodeid=item.nodeid,
+        location=item.location,
+        keywords=dict.fromkeys(item.keywords, 1),
+        outcome="passed",
+        longrepr=None,
+        when="teardown",
+    )
+    return [failed, ended]
+
+
+def _line(answer: Answer | None, ending: Ending) -> str:
+    where = "on no node" if answer is None else f"on the node {answer.node}"
+    if not ending.losses:
+        return f"cluster        {where}"
+    return f"cluster        {where}, {count(ending.tries, 'try', 'tries')}: {'; '.join(ending.losses)}"
+
+
+def _variables(threads: int | None) -> dict[str, str | None]:
+    """The driver's variables that may change a result; Ray chooses a number of threads where there is none."""
+    chosen = {name.removeprefix("env."): value for name, value in variables().items()}
+    passed = {name: value for name, value in os.environ.items() if _PASSED_ON.match(name) and name != "ESA_CACHE"}
+    return {_THREADS: None if threads is None else str(threads), "PYTEST_ADDOPTS": None, **chosen, **passed}
+
+
+def _shown(folder: Path, root: Path) -> str:
+    return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
+
+
+def _guarded(item: pytest.Item) -> Baseline:
+    baseline = baseline_of(item)
+    assert baseline is not None  # noqa: S101  (only guarded tests are handed over)
+    return baseline

@@ -1,0 +1,124 @@
+"""The driver's loop: start what is due, hear what happens, make each test final once. Knows neither Ray nor pytest."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from esa_pytest.cluster.book import Book, Try
+from esa_pytest.cluster.events import Answered, Event, Failed, Lost, Machines
+from esa_pytest.cluster.needs import Need
+from esa_pytest.report.layout import count
+
+MOST_TRIES = 3
+TICK_SECONDS = 0.5
+# An autoscaler brings nodes within minutes; a need that nothing meets by then is told.
+PATIENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One test as the cluster gets it: the JSON of its `Job`, and what it needs."""
+
+    payload: bytes
+    need: Need
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """What a test came to.
+
+    Attributes:
+        test: its id.
+        payload: the JSON of its `Answer`; None where there is none.
+        error: why there is none, as a sentence.
+        losses: why earlier tries were lost.
+        tries: how many were needed.
+    """
+
+    test: str
+    payload: bytes | None
+    error: str | None
+    losses: tuple[str, ...]
+    tries: int
+
+
+class Loop:
+    """Runs every task to its one ending."""
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        machines: Machines,
+        *,
+        ended: Callable[[Ending], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tasks = tasks
+        self._machines = machines
+        self._ended = ended
+        self._clock = clock
+        self._book = Book(tasks, most_tries=MOST_TRIES)
+        self._hopeless_since: float | None = None
+
+    def run(self) -> None:
+        """Until every test has ended.
+
+        What has answered before an interrupt is still told; what is running then is cancelled.
+        """
+        try:
+            while self._book.open:
+                for attempt in self._book.due():
+                    task = self._tasks[attempt.test]
+                    self._machines.start(attempt, task.payload, task.need)
+                for event in self._machines.events(seconds=TICK_SECONDS):
+                    self._hear(event)
+                self._give_up_hopeless()
+        finally:
+            running = self._book.stop()
+            if running:
+                for event in self._machines.events(seconds=0.0):
+                    if isinstance(event, Answered):
+                        self._hear(event)
+                self._machines.cancel(self._book.running())
+
+    def _hear(self, event: Event) -> None:
+        attempt = event.attempt
+        match event:
+            case Answered():
+                if self._book.settle(attempt):
+                    self._end(attempt, payload=event.payload)
+            case Failed():
+                if self._book.settle(attempt):
+                    self._end(attempt, error=event.cause)
+            case Lost():
+                if not self._book.lose(attempt, event.cause):
+                    causes = "; ".join(self._book.losses(attempt.test))
+                    self._end(
+                        attempt,
+                        error=f"It was lost in each of {count(attempt.number, 'try', 'tries')} ({causes}); see to the "
+                        f"nodes, and take the run up with --esa-resume.",
+                    )
+
+    def _end(self, attempt: Try, *, payload: bytes | None = None, error: str | None = None) -> None:
+        losses = self._book.losses(attempt.test)
+        self._ended(
+            Ending(test=attempt.test, payload=payload, error=error, losses=losses, tries=attempt.number),
+        )
+
+    def _give_up_hopeless(self) -> None:
+        """End the tests whose need no node that is alive can meet, once there was time for nodes to come."""
+        running = self._book.running()
+        nodes = self._machines.nodes() if running else ()
+        hopeless = [each for each in running if not any(node.fits(self._tasks[each.test].need) for node in nodes)]
+        if not hopeless:
+            self._hopeless_since = None
+            return
+        now = self._clock()
+        self._hopeless_since = now if self._hopeless_since is None else self._hopeless_since
+        if now - self._hopeless_since < PATIENCE_SECONDS:
+            return
+        self._machines.cancel(hopeless)
+        has = ", ".join(f"{node.name} ({node.gpus:g} GPUs, {node.cpus:g} CPUs)" for node in nodes) or "no node at all"
+        for attempt in hopeless:
+            need = self._tasks[attempt.test].need
+            self._hear(Failed(attempt=attempt, cause=f"No node has the {need} that it needs, the cluster has {has}."))

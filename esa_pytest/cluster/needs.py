@@ -1,0 +1,44 @@
+"""What a baseline needs of a cluster: GPUs where there are any, CPUs otherwise. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from esa_pytest.baselines.catalog import Baseline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What one task takes of its node."""
+
+    cpus: int
+    gpus: int = 0
+
+    def __str__(self) -> str:
+        parts = [(self.gpus, "GPU"), (self.cpus, "CPU")]
+        return " and ".join(f"{count} {name}{'s' if count > 1 else ''}" for count, name in parts if count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A node of the cluster that is alive, with all that it has, free or not."""
+
+    name: str
+    cpus: float
+    gpus: float
+
+    def fits(self, need: Need) -> bool:
+        """Whether the need could ever be met here."""
+        return self.cpus >= need.cpus and self.gpus >= need.gpus
+
+
+def need_of(baseline: Baseline, *, device: str, nodes: Sequence[Node], threads: int) -> Need:
+    """What a baseline needs.
+
+    Args:
+        baseline: what is judged; its model says over how many GPUs it is spread.
+        device: as the setting says; `auto` takes GPUs where any node has one.
+        nodes: of the cluster.
+        threads: how many a task on CPUs computes with.
+    """
+    on_gpu = device != "cpu" and (device != "auto" or any(node.gpus >= 1 for node in nodes))
+    return Need(cpus=1, gpus=baseline.model.gpus) if on_gpu else Need(cpus=threads)

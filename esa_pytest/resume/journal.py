@@ -1,0 +1,103 @@
+"""The journal of one session: marks what is judged, and finds what an earlier run judged under the same key."""
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.errors import EsaError
+from esa_pytest.evaluation.checkpoints import Checkpoint, locate
+from esa_pytest.evaluation.hub import Hub
+from esa_pytest.resume.key import key_of, why_again
+from esa_pytest.resume.marks import Mark, forget_mark, read_mark, write_mark
+from esa_pytest.resume.states import golden_state, source_state
+from esa_pytest.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One test as it is about to run.
+
+    Attributes:
+        baseline: what it judges.
+        nodeid: without what a plugin put behind it.
+        path: of its file.
+        golden: the state of the baseline's goldens when it began.
+        again: why an earlier verdict does not stand, as a clause; None where there is none, or nobody asked.
+        earlier: the mark of the verdict that stands; the test then need not run.
+    """
+
+    baseline: Baseline
+    nodeid: str
+    path: Path
+    golden: str
+    again: str | None = None
+    earlier: Mark | None = None
+
+
+class Journal:
+    """Marks and finds; knows neither pytest's items nor its hooks."""
+
+    def __init__(self, settings: Settings, *, run: str, updates: Mapping[str, bool]) -> None:
+        self._settings = settings
+        self._run = run
+        self._updates = dict(updates)
+        self._hub = Hub()
+
+    def begin(self, baseline: Baseline, *, nodeid: str, path: Path) -> Asked:
+        """What is known before a test runs: whether an earlier verdict stands, and if not, why."""
+        golden = golden_state(self._settings.golden_dir / baseline.folder)
+        asked = Asked(baseline=baseline, nodeid=nodeid, path=path, golden=golden)
+        mark = read_mark(self._folder(baseline), nodeid) if self._settings.resume else None
+        if mark is None:
+            return asked
+        try:
+            again = why_again(mark.key, self._key(asked, locate(baseline.model, hub=self._hub), golden=golden))
+        except (EsaError, OSError) as error:
+            again = str(error)
+        if again is None:
+            return Asked(baseline=baseline, nodeid=nodeid, path=path, golden=golden, earlier=mark)
+        told = f"since {mark.utc}: {again}"
+        return Asked(baseline=baseline, nodeid=nodeid, path=path, golden=golden, again=told)
+
+    def judged(
+        self, asked: Asked, reports: tuple[dict[str, Any], ...], *, recorded: bool, loaded: Checkpoint | None
+    ) -> None:
+        """Mark a test that has run to its end with a verdict.
+
+        Args:
+            asked: as `begin` gave it.
+            reports: of its phases, serialised.
+            recorded: whether it wrote its golden, which is then what the next run will find.
+            loaded: what its model was loaded from, where that is still known.
+        """
+        baseline = asked.baseline
+        golden = golden_state(self._settings.golden_dir / baseline.folder) if recorded else asked.golden
+        try:
+            key = self._key(asked, loaded or locate(baseline.model, hub=self._hub), golden=golden)
+        except (EsaError, OSError):
+            # What cannot be named cannot be compared later; the verdict itself stands.
+            return
+        utc = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
+        mark = Mark(nodeid=asked.nodeid, run=self._run, utc=utc, key=key, reports=reports)
+        write_mark(self._folder(baseline), mark)
+
+    def forget(self, baseline: Baseline, *, nodeid: str) -> None:
+        """A run that resumes nothing begins anew with the tests that it selects."""
+        if not self._settings.resume:
+            forget_mark(self._folder(baseline), nodeid, unless_of=self._run)
+
+    def _key(self, asked: Asked, checkpoint: Checkpoint, *, golden: str) -> dict[str, str]:
+        return key_of(
+            asked.baseline,
+            self._settings,
+            checkpoint=checkpoint,
+            golden=golden,
+            test=source_state(asked.path, self._settings.root),
+            updates=self._updates,
+        )
+
+    def _folder(self, baseline: Baseline) -> Path:
+        return self._settings.output_dir / baseline.folder

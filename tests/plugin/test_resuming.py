@@ -1,0 +1,54 @@
+"""`--esa-resume` judges only what the last run did not finish, and shows the rest as it was judged."""
+
+from pathlib import Path
+
+import pytest
+
+import esa_pytest.resume.journal  # noqa: F401
+from tests.plugin.conftest import Project
+
+RESUMED = "  resumed        judged at *, and nothing that decides has changed since"
+
+
+def mark(project: Project) -> Path:
+    (path,) = (project.pytester.path / "outputs/baselines/tiny__smoke").glob("judged-*.json")
+    return path
+
+
+def state(project: Project) -> dict[str, tuple[int, bytes]]:
+    root = project.pytester.path / "outputs"
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in root.rglob("*") if path.is_file()}
+
+
+class TestWhatStands:
+    def test_a_finished_run_is_shown_again_and_nothing_is_computed(self, recorded: Project) -> None:
+        first = recorded.run()
+        before = state(recorded)
+        second = recorded.run("--esa-resume")
+        assert (first.ret, second.ret) == (pytest.ExitCode.OK, pytest.ExitCode.OK)
+        second.assert_outcomes(passed=1)
+        second.stdout.fnmatch_lines(
+            ["test_it.py::test_baseline[[]tiny-smoke]", "  identical *", RESUMED, "esa: judged 1 of 1"]
+        )
+        assert state(recorded) == before
+
+    def test_a_failure_stays_a_failure_with_its_text(self, recorded: Project) -> None:
+        recorded.write_text("Another text, as long. " * 60)
+        first, second = recorded.run(), recorded.run("--esa-resume")
+        assert first.ret == second.ret == pytest.ExitCode.TESTS_FAILED
+        second.stdout.fnmatch_lines(
+            ["*is inputs-changed, decided by tier 0 (identity)*", RESUMED, "esa: judged 1 of 1"]
+        )
+
+
+class TestWhatIsJudgedAgain:
+    def resumed_after(self, project: Project, *arguments: str) -> pytest.RunResult:
+        result = project.run("--esa-resume", *arguments)
+        result.stdout.no_fnmatch_line("  resumed*")
+        return result
+
+    def test_another_golden(self, recorded: Project) -> None:
+        recorded.run()
+        other = recorded.golden.with_name("cuda-sm90-bfloat16.json")
+        other.write_bytes(recorded.golden.read_bytes())
+        self.resumed_after(recorded).stdout.fnmatch_lines(["  judged again   since *: golden changed"])
