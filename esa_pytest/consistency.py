@@ -10,7 +10,7 @@ from esa_pytest.evaluation.fresh import bits_of, scores_of_fresh_process
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.metrics import compute_metrics, subset
 from esa_pytest.evaluation.prepared import Prepared
-from esa_pytest.records import Consistency, Metrics, Record, Repeat, TokenScores
+from esa_pytest.records import Consistency, Metrics, Record, Repeat
 
 ROUND, BATCH_SHAPE, FRESH_PROCESS = "round", "batch shape", "fresh process"
 
@@ -27,7 +27,7 @@ def measure_consistency(baseline: Baseline, model: LoadedModel, rounds: list[Rou
     if len(rounds) == 1 and len(kind.seeds) == 1 and not (kind.other_batch_shape or kind.fresh_process):
         return None
     first = rounds[0]
-    repeats = [_repeat(ROUND, str(number), done.scores, first) for number, done in enumerate(rounds[1:], start=2)]
+    repeats = [_repeat(ROUND, str(number), done, first) for number, done in enumerate(rounds[1:], start=2)]
     impossible: list[str] = []
     if kind.other_batch_shape:
         if (other := first.prepared.in_another_shape()) is None:
@@ -65,12 +65,12 @@ def refuse_broken_promise(measured: Record, consistency: Consistency | None, gol
             )
 
 
-def _repeat(kind: str, detail: str, scores: TokenScores, first: Round) -> Repeat:
+def _repeat(kind: str, detail: str, done: Round, first: Round) -> Repeat:
     return Repeat(
         kind=kind,
         detail=detail,
-        metrics=compute_metrics(scores),
-        bit_equal=bits_of(scores) == bits_of(first.scores),
+        metrics=compute_metrics(done.scores),
+        bit_equal=_bits(done) == _bits(first),
     )
 
 
@@ -78,7 +78,7 @@ def _in_shape(baseline: Baseline, model: LoadedModel, other: Prepared, first: Ro
     done = evaluate(
         model, other, seed=baseline.type.seeds[0], description=f"{baseline.id}, batches {other.batch_shapes}"
     )
-    return _repeat(BATCH_SHAPE, done.batch_shapes, done.scores, first)
+    return _repeat(BATCH_SHAPE, done.batch_shapes, done, first)
 
 
 def _in_fresh_process(baseline: Baseline, model: LoadedModel, first: Round) -> Repeat:
@@ -87,8 +87,12 @@ def _in_fresh_process(baseline: Baseline, model: LoadedModel, first: Round) -> R
         kind=FRESH_PROCESS,
         detail="1",
         metrics=fresh.metrics,
-        bit_equal=fresh.bits == bits_of(first.scores),
+        bit_equal=fresh.bits == _bits(first),
     )
+
+
+def _bits(done: Round) -> str:
+    return bits_of(done.scores, done.beside)
 
 
 def _seed_metrics(first: Round) -> dict[int, Metrics]:

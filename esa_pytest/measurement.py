@@ -143,7 +143,7 @@ def _evaluate_rounds(
     # A disabled benchmark (under xdist, say) runs its target once whatever it is asked.
     while len(rounds) < wanted:
         one_round()
-    patterns = {bits_of(done.scores) for done in rounds}
+    patterns = {bits_of(done.scores, done.beside) for done in rounds}
     if len(patterns) > 1:
         raise EvaluationError(
             f"{wanted} rounds of {baseline.id} in one process gave {len(patterns)} bit patterns; one is expected, "

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MARKERS = (
     "smoke: baselines that give a verdict in seconds (esa-pytest)",
     "standard: baselines over many windows, seeds and context lengths (esa-pytest)",
+    "extended: baselines over contexts as long as the model's positions (esa-pytest)",
 )
 
 

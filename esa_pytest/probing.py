@@ -37,7 +37,11 @@ def completed(measurement: Measurement, baseline: Baseline, model: LoadedModel) 
         return measurement.record
     with measurement.timed("bit_stability"):
         stability = measure_bit_stability(
-            baseline, measurement.first.scores, device=model.device, batch_tokens=measurement.prepared.batch_tokens
+            baseline,
+            measurement.first.scores,
+            device=model.device,
+            batch_tokens=measurement.prepared.batch_tokens,
+            beside=measurement.first.beside,
         )
     return replace(calibrated(measurement, baseline, model), bit_stability=stability)
 

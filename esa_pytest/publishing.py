@@ -10,6 +10,7 @@ from esa_pytest.measurement import Measurement
 from esa_pytest.records import Record, Verdict
 from esa_pytest.report.advice import advice_on
 from esa_pytest.report.consistency import consistency_lines
+from esa_pytest.report.context import context_lines
 from esa_pytest.report.documents import (
     MANIFEST,
     SUMMARY,
@@ -86,9 +87,10 @@ def write_unjudged(
 
 
 def run_lines(measurement: Measurement, reported: Reported | None) -> list[str]:
-    """What a reader is told of a run whatever its outcome: calibration, consistency, what was reported, notes."""
+    """What a reader is told of a run whatever its outcome, from its calibration to what was reported of it."""
     return [
         *calibration_lines(measurement.record.calibration),
+        *context_lines(measurement.record.context),
         *consistency_lines(measurement.consistency),
         *notes_lines(measurement.notes),
         *([] if reported is None else reported_lines(reported.model_dump())),

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from esa_pytest.baselines.context_plan import ContextPlan
 from esa_pytest.baselines.sources import CorpusSource, DeviceType, Distribution, Entry, ModelSource, Name, PositiveInt
 from esa_pytest.errors import SettingError
 
@@ -20,7 +21,8 @@ class BaselineType(Entry):
 
     Attributes:
         corpora: names of the texts.
-        context_lengths: most tokens the model sees in one window, one run each, as far as its positions reach.
+        context_lengths: most tokens the model sees in one window, one run each, as far as its positions reach. With
+            `context` the longest of them, or as many tokens as the model has positions where these are fewer.
         stride: new tokens a window scores; the context length where it is not given.
         scored_tokens: by device class, of the whole baseline; `baselines.shares` divides them.
         seeds: each selects its windows of the corpus.
@@ -29,6 +31,8 @@ class BaselineType(Entry):
         calibration: whether the model's probabilities are examined (ECE, Brier, entropy, top-k mass).
         other_batch_shape: whether the evaluation is repeated in another batch shape.
         fresh_process: whether the evaluation is repeated in a new process.
+        context: what is asked of long contexts; documents longer than the context are then scored by windows that
+            overlap, whatever the stride.
     """
 
     corpora: Annotated[tuple[Name, ...], Field(min_length=1)]
@@ -41,6 +45,7 @@ class BaselineType(Entry):
     calibration: bool = False
     other_batch_shape: bool = False
     fresh_process: bool = False
+    context: ContextPlan | None = None
 
     @model_validator(mode="after")
     def _stride_within_context(self) -> "BaselineType":

@@ -1,7 +1,9 @@
 """How a baseline's scored tokens are divided among its corpora and context lengths."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from esa_pytest.errors import CorpusError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +48,32 @@ def share_windows(total: int, cells: Sequence[Cell]) -> list[int]:
         counts[index] = min(cell.num_windows, max(1, int(fair / cell.window_tokens + 0.5)))
         remaining -= counts[index] * cell.window_tokens
     return counts
+
+
+def refuse_too_short(
+    keys: Sequence[tuple[int, str]], cells: Sequence[Cell], *, lengths: Mapping[str, int], total: int
+) -> None:
+    """Every corpus must hold a window of each length, and all of them together what is to be scored.
+
+    Args:
+        keys: the length of a window and the corpus of each cell.
+        cells: what they can give.
+        lengths: tokens of each corpus.
+        total: tokens to score.
+
+    Raises:
+        CorpusError: they do not.
+    """
+    for (length, name), cell in zip(keys, cells, strict=True):
+        if cell.num_windows == 0:
+            raise CorpusError(
+                f"The corpus {name!r} is too short: its {lengths[name]} tokens give no window of {length} "
+                f"tokens; give a longer text, or lower context_lengths of the baseline type."
+            )
+    capacity = sum(cell.capacity for cell in cells)
+    if capacity + max(cell.window_tokens for cell in cells) / 2 < total:
+        each = ", ".join(f"{name!r} of {tokens} tokens" for name, tokens in lengths.items())
+        raise CorpusError(
+            f"The corpora are too short: {each} give {capacity} tokens to score and the baseline asks for {total}; "
+            f"give longer texts, or lower scored_tokens of the baseline type."
+        )

@@ -8,6 +8,7 @@ share of tokens whose argmax may flip when every logit is rounded anew, which is
 
 import math
 
+from esa_pytest.drift.context import context_rows
 from esa_pytest.drift.instruments import allowed_mean
 from esa_pytest.drift.noise_model import NoiseModel
 from esa_pytest.drift.numeric import family_of
@@ -26,7 +27,7 @@ _CALIBRATION = ("ece", "brier", "mean_entropy", "top_k_mass")
 def metric_rows(
     golden: Record, measured: Record, model: NoiseModel | None, rules: Rules = DEFAULT_RULES
 ) -> tuple[MetricRow, ...]:
-    """Loss, perplexity, token accuracy and calibration side by side; both directions are judged alike.
+    """Loss, perplexity, token accuracy, calibration and long context side by side; both directions are judged alike.
 
     Args:
         golden: the accepted record.
@@ -37,11 +38,13 @@ def metric_rows(
     assert golden.metrics is not None and measured.metrics is not None  # noqa: PT018, S101  (tier 1 has seen to it)
     allowed = _provisional(golden) if model is None else _measured(golden, model, rules)
     source = PROVISIONAL if model is None else MEASURED
-    return tuple(
+    rows = [
         _row(name, golden, measured, *rules.widened(name, bound, source))
         for name, bound in allowed.items()
         if name not in CALIBRATION_NAMES or (golden.calibration is not None and measured.calibration is not None)
-    )
+    ]
+    rate = rules.false_alarm_rate / family_of(golden)
+    return (*rows, *context_rows(golden, measured, model, rules, rate=rate))
 
 
 def _measured(golden: Record, model: NoiseModel, rules: Rules) -> dict[str, float]:

@@ -13,7 +13,7 @@ from esa_pytest.drift.reference import reference_drift
 from esa_pytest.drift.resources import with_resources
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.drift.sight import ANY_BIT, detectable, spoken
-from esa_pytest.drift.statistics import bit_drift
+from esa_pytest.drift.statistics import record_drift
 from esa_pytest.records import (
     BitDrift,
     Change,
@@ -91,7 +91,7 @@ def _walked(golden: Record, measured: Record, rules: Rules) -> Verdict:
         return non_finite_verdict(measured)
     model = noise_model_of(golden)
     rows = metric_rows(golden, measured, model, rules)
-    bits = bit_drift(golden.scores, measured.scores)
+    bits = record_drift(golden, measured)
     if bits.num_changed == 0 and all(row.golden == row.measured or row.within for row in rows):
         evidence = _Evidence(
             environment=environment, rows=rows, bits=bits, detectable=detectable(golden, model, rules, in_full=False)

@@ -136,6 +136,12 @@ class NoiseModel:
             return None
         return Predictive.about_zero(np.array([variant.calibration[name] for variant in self.noise.moved]))
 
+    def context(self, name: str) -> Predictive | None:
+        """Of the drift of a metric of the long context; None where it was not measured."""
+        if not all(name in variant.context for variant in self.noise.moved):
+            return None
+        return Predictive.about_zero(np.array([variant.context[name] for variant in self.noise.moved]))
+
     @cached_property
     def _shape(self) -> Shape:
         return shape_of(self.drift, self.scale, usual=self.usual_scaled_rms)

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from esa_pytest.drift.context import num_context_metrics
 from esa_pytest.drift.instruments import (
     STATISTIC_NAMES,
     Reading,
@@ -36,7 +37,8 @@ from esa_pytest.records import (
 def family_of(golden: Record) -> int:
     """How many statistics share the rate of false alarms: the instruments, tier 5's metrics but the loss, tier 6's."""
     calibration = 0 if golden.calibration is None else len(CALIBRATION_NAMES)
-    return len(STATISTIC_NAMES) + 1 + calibration + (0 if golden.resource_noise is None else len((THROUGHPUT, MEMORY)))
+    resources = 0 if golden.resource_noise is None else len((THROUGHPUT, MEMORY))
+    return len(STATISTIC_NAMES) + 1 + calibration + num_context_metrics(golden) + resources
 
 
 def paired_drift(golden: Record, measured: Record, model: NoiseModel | None, rules: Rules) -> PairedDrift:

@@ -20,6 +20,9 @@ TOLERANCE_NAMES = (
     "reference_maximum",
     THROUGHPUT,
     MEMORY,
+    "position_nll",
+    "context_gain",
+    "retrieval_gain",
 )
 TOLERANCES = "[tool.esa.tolerances]"
 

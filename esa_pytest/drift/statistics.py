@@ -1,10 +1,15 @@
 """How two runs' NLLs differ: token by token, or block by block where a golden keeps sums of blocks."""
 
+from dataclasses import fields
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
-from esa_pytest.golden.blocks import as_blocks
-from esa_pytest.records import BitDrift, BlockScores, TokenScores
+from esa_pytest.golden.blocks import as_blocks, block_sums
+from esa_pytest.records import BitDrift, BlockScores, Record, TokenScores
+
+_Scores = TypeVar("_Scores", TokenScores, BlockScores)
 
 # Two float32 numbers divided; and fewer tokens may agree by chance.
 _FACTOR_TOLERANCE = 1e-6
@@ -20,6 +25,26 @@ def bit_drift(golden: TokenScores | BlockScores, measured: TokenScores | BlockSc
     if isinstance(golden, TokenScores) and isinstance(measured, TokenScores):
         return _of_tokens(golden, measured)
     return _of_blocks(as_blocks(golden), as_blocks(measured))
+
+
+def record_drift(golden: Record, measured: Record) -> BitDrift:
+    """Compare the bits of all that two runs scored, what a long context scores beside its documents included."""
+    old, new = golden.context, measured.context
+    if old is None or new is None:
+        return bit_drift(golden.scores, measured.scores)
+    if isinstance(golden.scores, TokenScores) and isinstance(measured.scores, TokenScores):
+        return bit_drift(joined(golden.scores, old.scores), joined(measured.scores, new.scores))
+    before = joined(as_blocks(golden.scores), block_sums(old.scores))
+    return _of_blocks(before, joined(as_blocks(measured.scores), block_sums(new.scores)))
+
+
+def joined(scores: _Scores, beside: _Scores) -> _Scores:
+    """What was scored, and what was scored beside, which keeps its own numbers of windows."""
+    columns = {
+        field.name: np.concatenate([getattr(scores, field.name), getattr(beside, field.name)])
+        for field in fields(scores)
+    }
+    return type(scores)(**columns)
 
 
 def num_tokens(scores: TokenScores | BlockScores) -> int:

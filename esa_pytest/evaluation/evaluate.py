@@ -14,12 +14,13 @@ from esa_pytest.errors import InsufficientMemoryError
 from esa_pytest.evaluation.conditions import watch_conditions
 from esa_pytest.evaluation.determinism import deterministic, torch_flags
 from esa_pytest.evaluation.efficiency import Portion, Yardstick
-from esa_pytest.evaluation.finiteness import locate_non_finite, watch_layers
+from esa_pytest.evaluation.finiteness import watch_layers
 from esa_pytest.evaluation.head import head_is_separable, head_path
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.memory import peak_memory
+from esa_pytest.evaluation.prefill import locate_in_chunks, score_in_chunks
 from esa_pytest.evaluation.prepared import Prepared
-from esa_pytest.evaluation.scoring import BatchScores, score_batch
+from esa_pytest.evaluation.scoring import BatchScores
 from esa_pytest.evaluation.timing import Stopwatch
 from esa_pytest.records import Batch, NonFinite, TokenProbabilities, TokenScores, TopProbabilities
 
@@ -35,6 +36,7 @@ class Round:
         scores: per-token values in the order of the batches.
         top: the likeliest tokens at a fixed sample.
         probabilities: what the distributions were like; None where that was not asked for.
+        beside: per-token values of the short windows and questions of a long context; None where there are none.
         non_finite: where the first NaN or infinity was met, if any.
         seconds: time of the whole round on the device.
         timed_seconds: time behind the first micro-batch, which warms up, without that of the matrix products beside.
@@ -61,6 +63,7 @@ class Round:
     head: str
     flags: dict[str, str]
     prepared: Prepared
+    beside: TokenScores | None = None
     halvings: int = 0
 
     @property
@@ -147,39 +150,38 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 def _scored(model: LoadedModel, prepared: Prepared, *, description: str, probabilities: bool) -> Round:
-    batches, device = prepared.batches, model.device
+    batches, beside, device = prepared.batches, prepared.context_batches, model.device
     watch = Stopwatch(device)
     yardstick = Yardstick(model.network, watch)
     # It runs the model once, which brings what a first run alone needs into memory.
     split_head = head_is_separable(model.network, device=device)
     with peak_memory(device) as peak_bytes, watch_conditions(device) as conditions:
         results: list[BatchScores] = []
-        begin = warm = watch.mark()
+        begin = warm = end = watch.mark()
         with watch_layers(model.network) as layers, yardstick.laid():
-            for index, batch in enumerate(_with_progress(batches, description)):
+            for index, batch in enumerate(_with_progress((*batches, *beside), description)):
+                main = index < len(batches)
                 results.append(
-                    score_batch(
-                        model.network,
-                        _on(device, batch.input_ids),
-                        _on(device, batch.targets.astype(np.int64)),
-                        split_head=split_head,
-                        sample_every=prepared.sample_every,
-                        probabilities=probabilities,
-                    )
+                    _score(model, batch, prepared, split_head=split_head, probabilities=probabilities and main)
                 )
                 if index == 0 and len(batches) > 1:
                     warm = watch.mark()
-        end = watch.mark()
+                if index == len(batches) - 1:
+                    end = watch.mark()
+        finished = watch.mark()
         finite = [result.finite.cpu().numpy() & np.isfinite(result.nll.cpu().numpy()) for result in results]
         layers_bad = any(bool(bad) for bad in layers.values())
+        bad = layers_bad or not all(f.all() for f in finite)
         portions = tuple(yardstick.portions(warm, end))
-        non_finite = _blame(model, batches, finite) if layers_bad or not all(f.all() for f in finite) else None
+        non_finite = _blame(model, (*batches, *beside), finite, prepared.chunk_tokens) if bad else None
+    scores, others = results[: len(batches)], results[len(batches) :]
     return Round(
-        scores=_gather(batches, results),
-        top=_gather_top(batches, results, every=prepared.sample_every),
-        probabilities=_gather_probabilities(results) if probabilities else None,
+        scores=_gather(batches, scores),
+        top=_gather_top(batches, scores, every=prepared.sample_every),
+        probabilities=_gather_probabilities(scores) if probabilities else None,
+        beside=_gather(beside, others) if others else None,
         non_finite=non_finite,
-        seconds=watch.seconds(begin, end),
+        seconds=watch.seconds(begin, finished),
         timed_seconds=watch.seconds(warm, end) - sum(portion.seconds for portion in portions),
         timed_batches=batches[1:] or batches,
         portions=portions,
@@ -188,6 +190,20 @@ def _scored(model: LoadedModel, prepared: Prepared, *, description: str, probabi
         head=head_path(model.network, split=split_head),
         flags=torch_flags(),
         prepared=prepared,
+    )
+
+
+def _score(
+    model: LoadedModel, batch: Batch, prepared: Prepared, *, split_head: bool, probabilities: bool
+) -> BatchScores:
+    return score_in_chunks(
+        model.network,
+        _on(model.device, batch.input_ids),
+        _on(model.device, batch.targets.astype(np.int64)),
+        chunk_tokens=prepared.chunk_tokens,
+        split_head=split_head,
+        sample_every=prepared.sample_every,
+        probabilities=probabilities,
     )
 
 
@@ -240,13 +256,15 @@ def _blame(
     model: LoadedModel,
     batches: Sequence[Batch],
     finite: Sequence[npt.NDArray[np.bool_]],
+    chunk_tokens: int | None,
 ) -> NonFinite:
     """Where the first value that is no number came from: the batch is run again, module by module."""
     first = next((index for index, values in enumerate(finite) if not values.all()), None)
     num_windows = 0
     for index, batch in enumerate(batches):
         if first in (None, index):
-            place = locate_non_finite(model.network, torch.from_numpy(batch.input_ids).to(model.device))
+            input_ids = torch.from_numpy(batch.input_ids).to(model.device)
+            place = locate_in_chunks(model.network, input_ids, chunk_tokens=chunk_tokens)
             if place is not None:
                 window = None if place.window is None else place.window + num_windows
                 return NonFinite(what=place.what, window=window, token=place.token, layer=place.layer)

@@ -56,7 +56,7 @@ class FreshRun(BaseModel):
 
 
 class FreshScores(BaseModel):
-    """What it answers: `bits_of` its scores, the sums of its metrics, and its calibration where there is one."""
+    """What it answers: `bits_of` its scores, the sums of its metrics, and those of calibration and long context."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -65,6 +65,7 @@ class FreshScores(BaseModel):
     num_scored_tokens: int
     num_correct_tokens: int
     calibration: dict[str, float] = {}
+    context: dict[str, float] = {}
 
     @property
     def metrics(self) -> Metrics:
@@ -84,9 +85,10 @@ class FreshSample:
     probe: Probe | None
 
 
-def bits_of(scores: TokenScores) -> str:
-    """A hash over the bits of the NLLs and the argmaxes."""
-    return hashlib.sha256(scores.nll.tobytes() + scores.argmax.tobytes()).hexdigest()
+def bits_of(scores: TokenScores, beside: TokenScores | None = None) -> str:
+    """A hash over the bits of the NLLs and the argmaxes, those beside them included."""
+    parts = [scores] if beside is None else [scores, beside]
+    return hashlib.sha256(b"".join(part.nll.tobytes() + part.argmax.tobytes() for part in parts)).hexdigest()
 
 
 def scores_of_fresh_process(baseline: Baseline, *, device: torch.device, batch_tokens: int) -> FreshScores:
@@ -180,11 +182,12 @@ def main() -> None:
     if run.arrays is not None:
         _write_arrays(run.arrays, sample, probe(model, prepared) if run.with_probe else None)
     answer = FreshScores(
-        bits=bits_of(done.scores),
+        bits=bits_of(done.scores, done.beside),
         nll_sum=metrics.nll_sum,
         num_scored_tokens=metrics.num_scored_tokens,
         num_correct_tokens=metrics.num_correct_tokens,
         calibration=sample.calibration,
+        context=sample.context,
     )
     sys.stdout.write(f"{_ANSWER}{answer.model_dump_json()}\n")
 
@@ -204,6 +207,7 @@ def _read_arrays(path: Path, answer: FreshScores) -> FreshSample:
             scores=TokenScores(**{name: arrays[f"scores_{name}"] for name in _SCORES}),
             top=TopProbabilities(**{name: arrays[f"top_{name}"] for name in _TOP}),
             calibration=answer.calibration,
+            context=answer.context,
         )
         if "probe_nll" not in arrays:
             return FreshSample(sample=sample, probe=None)

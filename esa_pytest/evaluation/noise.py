@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.errors import EvaluationError
+from esa_pytest.errors import EvaluationError, InsufficientMemoryError
 from esa_pytest.evaluation.attention import attention_of, can_switch_attention, with_attention
 from esa_pytest.evaluation.divergence import kl_lower_bound
 from esa_pytest.evaluation.evaluate import Round, evaluate
@@ -36,7 +36,13 @@ class _Change:
     name: str
     context: Callable[[], AbstractContextManager[None]] = nullcontext
     batch_tokens: int | None = None
+    chunk_tokens: int | None = None
     switches: Mapping[str, bool] = field(default_factory=dict)
+
+    def of(self, prepared: Prepared) -> Prepared:
+        """What is scored, in the batches and chunks of the change."""
+        batched = prepared if self.batch_tokens is None else prepared.rebatched(self.batch_tokens)
+        return batched if self.chunk_tokens is None else batched.rechunked(self.chunk_tokens)
 
 
 def other_processors(
@@ -91,15 +97,19 @@ def measure_noise(
     for number, change in enumerate([*real, *_last_bits(model)]):
         if number >= len(real) + NUM_FLIPS and len(_patterns(golden, _harmless(golden, samples))) >= LEAST_PATTERNS:
             break
-        with change.context():
-            done = evaluate(
-                model,
-                prepared if change.batch_tokens is None else prepared.rebatched(change.batch_tokens),
-                seed=baseline.type.seeds[0],
-                description=f"{baseline.id}, {change.name}",
-                probabilities=baseline.type.calibration,
-                switches=change.switches,
-            )
+        try:
+            with change.context():
+                done = evaluate(
+                    model,
+                    change.of(prepared),
+                    seed=baseline.type.seeds[0],
+                    description=f"{baseline.id}, {change.name}",
+                    probabilities=baseline.type.calibration,
+                    switches=change.switches,
+                )
+        except InsufficientMemoryError as error:
+            untried = (*untried, f"{_sentence(change.name)} could not be tried: {error}")
+            continue
         if done.non_finite is not None:
             untried = (*untried, f"Under {change.name} the scores are not finite.")
             continue
@@ -162,6 +172,10 @@ def _real_changes(model: LoadedModel, prepared: Prepared) -> Iterator[_Change]:
     for other in _ATTENTIONS:
         if other != used and can_switch_attention(network, other):
             yield _Change(name=f"{ATTENTION}{other}", context=partial(with_attention, network, other))
+    if prepared.chunk_tokens is not None:
+        for part in (2, 4):
+            size = max(1, prepared.chunk_tokens // part)
+            yield _Change(name=f"chunks of {size} tokens", chunk_tokens=size)
     if model.device.type != "cuda":
         # On a CPU neither batch shapes nor threads change a bit; that is asked of `standard`, and told where they do.
         return
@@ -186,4 +200,5 @@ def variant_of(name: str, golden: NoiseSample, sample: NoiseSample) -> Variant:
         correct_drift=correct[1] - correct[0],
         kl_top=None if bound is None or not bound.size else float(bound.mean()),
         calibration={name: sample.calibration[name] - value for name, value in golden.calibration.items()},
+        context={name: sample.context[name] - value for name, value in golden.context.items()},
     )

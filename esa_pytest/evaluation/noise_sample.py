@@ -1,11 +1,12 @@
 """The part of a run that noise is measured on: some of its windows, with everything that tier 4 compares of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from esa_pytest.evaluation.calibration import calibrate
+from esa_pytest.evaluation.context import measure_context
 from esa_pytest.evaluation.evaluate import Round
 from esa_pytest.evaluation.metrics import subset
 from esa_pytest.evaluation.prepared import Prepared
@@ -23,11 +24,13 @@ class NoiseSample:
         scores: of their tokens.
         top: the likeliest tokens at those of them that were sampled.
         calibration: each calibration metric by name; empty where the baseline has none.
+        context: each metric of the long context by name; empty where the baseline has none.
     """
 
     scores: TokenScores
     top: TopProbabilities
     calibration: Mapping[str, float]
+    context: Mapping[str, float] = field(default_factory=dict)
 
 
 def noise_windows(prepared: Prepared) -> IntArray:
@@ -52,6 +55,7 @@ def _spread(count: int) -> list[int]:
 def sample_of(done: Round, windows: IntArray | None = None) -> NoiseSample:
     """The sample of a round: all of it, or some of its windows, which are then numbered anew."""
     scores, probabilities, top = done.scores, done.probabilities, done.top
+    probed = done.prepared.probe_window
     if windows is not None:
         chosen = np.isin(scores.window, windows)
         kept = chosen[top.token]
@@ -61,6 +65,7 @@ def sample_of(done: Round, windows: IntArray | None = None) -> NoiseSample:
             log_probability=top.log_probability[kept],
         )
         scores = subset(scores, chosen)
+        probed = int(np.searchsorted(windows, probed))
         scores = replace(scores, window=np.searchsorted(windows, scores.window).astype(np.int32))
         probabilities = None if probabilities is None else probabilities.subset(chosen)
     calibration = None if probabilities is None else calibrate(scores, probabilities)
@@ -68,4 +73,12 @@ def sample_of(done: Round, windows: IntArray | None = None) -> NoiseSample:
         scores=scores,
         top=top,
         calibration={} if calibration is None else {name: getattr(calibration, name) for name in CALIBRATION_NAMES},
+        context=_context(done, scores, probed),
     )
+
+
+def _context(done: Round, scores: TokenScores, probed: int) -> Mapping[str, float]:
+    texts = done.prepared.context
+    if texts is None or done.beside is None:
+        return {}
+    return measure_context(scores, done.beside, texts, long_window=probed).metrics

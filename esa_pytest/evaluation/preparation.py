@@ -3,23 +3,23 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from esa_pytest.baselines.catalog import Baseline, BaselineType
 from esa_pytest.baselines.corpus import Corpus
 from esa_pytest.baselines.degeneracy import DEGENERATE_ABOVE, ngram_length, repeated_ngram_share
-from esa_pytest.baselines.shares import Cell, share_windows, windows_a_seed
+from esa_pytest.baselines.shares import Cell, refuse_too_short, share_windows, windows_a_seed
 from esa_pytest.baselines.sources import DeviceType
 from esa_pytest.baselines.windows import full_windows, select_windows
 from esa_pytest.errors import CorpusError, EsaWarning
+from esa_pytest.evaluation.context_preparation import context_length_of, document_layout
 from esa_pytest.evaluation.corpora import load_corpus
 from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import LoadedModel, device_type
-from esa_pytest.evaluation.prepared import Prepared, Rectangle, Segment, sample_every
+from esa_pytest.evaluation.prepared import Layout, Prepared, Segment, sample_every
+from esa_pytest.evaluation.rectangle import cut, input_ids_of
 from esa_pytest.evaluation.tokenization import TokenStream, refuse_mismatch, tokenize
 from esa_pytest.records import Window
 
@@ -78,7 +78,7 @@ def prepare(
         TokenizerMismatchError: the tokenizer, the text and the model do not belong together.
     """
     kind = baseline.type
-    lengths, notes = _reachable(kind, limits)
+    lengths, notes = _reachable(kind, limits, device_type)
     corpora = [load_corpus(name, baseline.corpora[name], hub=hub) for name in kind.corpora]
     streams = [tokenize(corpus, tokenizer, bos=baseline.model.bos) for corpus in corpora]
     for corpus, stream in zip(corpora, streams, strict=True):
@@ -86,19 +86,40 @@ def prepare(
         notes += _notes(corpus, stream)
     strata = tuple(dict.fromkeys(name for stream in streams for name in stream.strata))
     by_name = {corpus.name: _relabelled(s, strata) for corpus, s in zip(corpora, streams, strict=True)}
-    segments = _segments(kind, by_name, lengths, total=kind.scored_tokens[device_type])
-    probed = _probed_window(by_name[kind.corpora[0]], lengths[0], kind)
+    total = kind.scored_tokens[device_type]
+    layout = (
+        _window_layout(kind, by_name, lengths, total=total)
+        if kind.context is None
+        else document_layout(kind, kind.context, by_name, tokenizer, context_length=lengths[0], total=total)
+    )
+    segments = layout.segments
     return Prepared(
         segments=segments,
-        rectangles=tuple(_rectangle([s for s in segments if s.context_length == n], by_name) for n in lengths),
+        rectangles=layout.rectangles,
         batch_tokens=kind.batch_tokens[device_type],
         strata=strata,
         corpora_sha256={corpus.name: corpus.sha256 for corpus in corpora},
         notes=tuple(notes),
-        probe_ids=_input_ids(by_name[kind.corpora[0]], probed)[: PROBE_TOKENS + 1],
+        probe_ids=input_ids_of(by_name[kind.corpora[0]], layout.probed)[: PROBE_TOKENS + 1],
         # The first segment is of the first length, corpus and seed, and a longer choice contains the shorter.
-        probe_window=segments[0].windows.index(probed),
+        probe_window=segments[0].windows.index(layout.probed),
         sample_every=sample_every(sum(window.num_scored for segment in segments for window in segment.windows)),
+        chunk_tokens=None if kind.context is None else kind.context.chunk_tokens[device_type],
+        context=layout.context,
+    )
+
+
+def _window_layout(
+    kind: BaselineType, streams: dict[str, TokenStream], lengths: Sequence[int], *, total: int
+) -> Layout:
+    segments = _segments(kind, streams, lengths, total=total)
+    return Layout(
+        segments=segments,
+        rectangles=tuple(
+            cut([(streams[s.corpus], window) for s in segments if s.context_length == length for window in s.windows])
+            for length in lengths
+        ),
+        probed=_probed_window(streams[kind.corpora[0]], lengths[0], kind),
     )
 
 
@@ -108,9 +129,11 @@ def _probed_window(stream: TokenStream, context_length: int, kind: BaselineType)
     return window
 
 
-def _reachable(kind: BaselineType, limits: ModelLimits) -> tuple[list[int], list[str]]:
+def _reachable(kind: BaselineType, limits: ModelLimits, device_type: DeviceType) -> tuple[list[int], list[str]]:
     """The context lengths that the model's positions reach, and a note of those that they do not."""
     most = limits.positions
+    if kind.context is not None:
+        return [context_length_of(kind, kind.context, positions=most, device_type=device_type)], []
     reached = [length for length in kind.context_lengths if most is None or length <= most]
     left_out = [str(length) for length in kind.context_lengths if length not in reached]
     if not reached:
@@ -137,7 +160,7 @@ def _segments(
         )
         for length, name in keys
     ]
-    _refuse_too_short(keys, cells, streams, total=total)
+    refuse_too_short(keys, cells, lengths={name: len(stream.ids) for name, stream in streams.items()}, total=total)
     return tuple(
         Segment(
             corpus=name,
@@ -157,44 +180,6 @@ def _windows(stream: TokenStream, context_length: int, stride: int | None) -> li
         stride=stride or context_length,
         bos=stream.bos_id is not None,
     )
-
-
-def _refuse_too_short(
-    keys: Sequence[tuple[int, str]], cells: Sequence[Cell], streams: dict[str, TokenStream], *, total: int
-) -> None:
-    """Every corpus must hold a window of each length, and all of them together what is to be scored."""
-    for (length, name), cell in zip(keys, cells, strict=True):
-        if cell.num_windows == 0:
-            raise CorpusError(
-                f"The corpus {name!r} is too short: its {len(streams[name].ids)} tokens give no window of {length} "
-                f"tokens; give a longer text, or lower context_lengths of the baseline type."
-            )
-    capacity = sum(cell.capacity for cell in cells)
-    if capacity + max(cell.window_tokens for cell in cells) / 2 < total:
-        lengths = {name: len(stream.ids) for name, stream in streams.items()}
-        each = ", ".join(f"{name!r} of {tokens} tokens" for name, tokens in lengths.items())
-        raise CorpusError(
-            f"The corpora are too short: {each} give {capacity} tokens to score and the baseline asks for {total}; "
-            f"give longer texts, or lower scored_tokens of the baseline type."
-        )
-
-
-def _rectangle(segments: Sequence[Segment], streams: dict[str, TokenStream]) -> Rectangle:
-    chosen = [(streams[segment.corpus], window) for segment in segments for window in segment.windows]
-    return Rectangle(
-        input_ids=np.stack([_input_ids(stream, window) for stream, window in chosen]),
-        targets=np.stack([_scored(stream.ids, window) for stream, window in chosen]).astype(np.int32),
-        strata=np.stack([_scored(stream.stratum, window) for stream, window in chosen]).astype(np.int32),
-    )
-
-
-def _input_ids(stream: TokenStream, window: Window) -> npt.NDArray[np.int64]:
-    ids = stream.ids[window.context_begin : window.score_end - 1]
-    return ids if stream.bos_id is None else np.concatenate([np.array([stream.bos_id], dtype=np.int64), ids])
-
-
-def _scored(values: npt.NDArray[Any], window: Window) -> npt.NDArray[Any]:
-    return values[window.score_begin : window.score_end]
 
 
 def _relabelled(stream: TokenStream, strata: tuple[str, ...]) -> TokenStream:

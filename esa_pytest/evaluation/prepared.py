@@ -2,13 +2,15 @@
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from esa_pytest.evaluation.context_texts import ContextTexts
+from esa_pytest.evaluation.rectangle import Rectangle
 from esa_pytest.records import Batch, IntArray, Window
 
 # Of how many scored tokens, at most, the likeliest tokens are kept.
@@ -17,39 +19,38 @@ SAMPLED_TOKENS = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """The windows of one corpus at one context length that one seed chose."""
+    """The windows of one corpus at one context length that one seed chose.
+
+    `slide` tells the windows that follow the first ones of documents, from these.
+    """
 
     corpus: str
     context_length: int
     seed: int
     windows: tuple[Window, ...]
+    slide: bool = False
+
+    @property
+    def name(self) -> str:
+        """As `embedded/1024/1337`, with `/slide` behind that of windows half a context on."""
+        return f"{self.corpus}/{self.context_length}/{self.seed}{'/slide' if self.slide else ''}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rectangle:
-    """All windows of one context length, which go through the model in batches of one shape.
+class Layout:
+    """How the windows of a baseline lie in its texts.
 
     Attributes:
-        input_ids: int64, shape (windows, context_length).
-        targets: int32, shape (windows, scored).
-        strata: int32, shape (windows, scored).
+        segments: as `Prepared` has them.
+        rectangles: as `Prepared` has them.
+        probed: the window of the first segment whose beginning the reference probe scores.
+        context: as `Prepared` has it.
     """
 
-    input_ids: npt.NDArray[np.int64]
-    targets: IntArray
-    strata: IntArray
-
-    def rows(self, rows: Sequence[int]) -> "Rectangle":
-        """Some of its windows."""
-        return Rectangle(input_ids=self.input_ids[rows], targets=self.targets[rows], strata=self.strata[rows])
-
-    def batches(self, batch_tokens: int) -> Iterator[Batch]:
-        """The windows in micro-batches; the last may be smaller."""
-        windows, context_length = self.input_ids.shape
-        size = micro_batch_size(num_windows=windows, context_length=context_length, batch_tokens=batch_tokens)
-        for begin in range(0, windows, size):
-            rows = slice(begin, begin + size)
-            yield Batch(input_ids=self.input_ids[rows], targets=self.targets[rows], strata=self.strata[rows])
+    segments: tuple[Segment, ...]
+    rectangles: tuple[Rectangle, ...]
+    probed: Window
+    context: ContextTexts | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class Prepared:
 
     Attributes:
         segments: in the order in which their windows are scored: context length, corpus, seed.
-        rectangles: one a context length.
+        rectangles: one a context length; of long contexts one more, of the windows that follow the first ones.
         batch_tokens: most tokens that go through the model at once.
         strata: names that the batches' strata index.
         corpora_sha256: by corpus name.
@@ -67,6 +68,8 @@ class Prepared:
             does not depend on how many windows a device scores; int64, shape (tokens,).
         probe_window: the index of that window among those that are scored.
         sample_every: of a window's targets, the likeliest tokens of each so many-th are kept.
+        chunk_tokens: most tokens of a window that go through the model at once; None for all.
+        context: what is scored beside, of long contexts; None where the baseline asks for none.
     """
 
     segments: tuple[Segment, ...]
@@ -78,6 +81,8 @@ class Prepared:
     probe_ids: npt.NDArray[np.int64]
     probe_window: int
     sample_every: int
+    chunk_tokens: int | None = None
+    context: ContextTexts | None = None
 
     @property
     def batches(self) -> tuple[Batch, ...]:
@@ -85,15 +90,20 @@ class Prepared:
         return tuple(batch for rectangle in self.rectangles for batch in rectangle.batches(self.batch_tokens))
 
     @property
+    def context_batches(self) -> tuple[Batch, ...]:
+        """Every batch that is scored beside, in order."""
+        return () if self.context is None else self.context.batches(self.batch_tokens)
+
+    @property
     def batch_shapes(self) -> str:
         """The shapes that go through the model, as `3x1024 1x4096`."""
-        shapes = dict.fromkeys(batch.input_ids.shape for batch in self.batches)
+        shapes = dict.fromkeys(batch.input_ids.shape for batch in (*self.batches, *self.context_batches))
         return " ".join(f"{windows}x{context_length}" for windows, context_length in shapes)
 
     @property
     def context_lengths(self) -> list[int]:
         """The context lengths that are scored, in order."""
-        return [rectangle.input_ids.shape[1] for rectangle in self.rectangles]
+        return list(dict.fromkeys(rectangle.input_ids.shape[1] for rectangle in self.rectangles))
 
     @property
     def num_windows(self) -> int:
@@ -130,13 +140,18 @@ class Prepared:
             probe_window=int(np.searchsorted(windows, self.probe_window)),
         )
 
+    def rechunked(self, chunk_tokens: int) -> "Prepared":
+        """The same windows in chunks of another size."""
+        return replace(self, chunk_tokens=chunk_tokens)
+
     def rebatched(self, batch_tokens: int) -> "Prepared":
         """The same windows in batches of another size."""
         return replace(self, batch_tokens=batch_tokens)
 
     def halved(self) -> "Prepared | None":
         """The same windows in batches of half the size, None where each holds a single window already."""
-        largest = max((batch.input_ids.size for batch in self.batches if len(batch.input_ids) > 1), default=0)
+        every = (*self.batches, *self.context_batches)
+        largest = max((batch.input_ids.size for batch in every if len(batch.input_ids) > 1), default=0)
         return self.rebatched(largest // 2) if largest else None
 
     def in_another_shape(self) -> "Prepared | None":
@@ -153,10 +168,7 @@ class Prepared:
 
     def windows_identity(self) -> dict[str, Any]:
         """What tier 0 compares of the windows: a hash of their positions for every segment."""
-        return {
-            f"{segment.corpus}/{segment.context_length}/{segment.seed}": _windows_sha256(segment.windows)
-            for segment in self.segments
-        }
+        return {segment.name: _windows_sha256(segment.windows) for segment in self.segments}
 
     def probe_sha256(self) -> str:
         """sha256 over the tokens of the reference probe, as little-endian integers."""
@@ -176,15 +188,6 @@ class Prepared:
 def sample_every(num_scored: int) -> int:
     """The smallest power of two that leaves at most `SAMPLED_TOKENS` of so many tokens."""
     return 1 << max(0, math.ceil(math.log2(num_scored / SAMPLED_TOKENS)))
-
-
-def micro_batch_size(*, num_windows: int, context_length: int, batch_tokens: int) -> int:
-    """How many windows go through the model at once.
-
-    `batch_tokens` over the context length, and at most half of the windows, so that there is a first micro-batch to
-    warm up on and a second one to time.
-    """
-    return max(1, min(batch_tokens // context_length, -(-num_windows // 2)))
 
 
 def _windows_sha256(windows: Sequence[Window]) -> str:

@@ -14,7 +14,7 @@ from esa_pytest.records import BlockScores, TokenScores
 # The judged part of the JSON travels in the npz as bytes too, so that a hand edit can be named field by field.
 SEALED_JSON = "judged_json"
 # What other parts of a golden keep beside the scores; each checks its own.
-_PARTS = ("noise_", "probe_", "top_")
+_PARTS = ("context_", "noise_", "probe_", "top_")
 _TOKEN_DTYPES: dict[str, np.dtype[Any]] = {
     "argmax": np.dtype(np.int32),
     "nll": np.dtype(np.float32),

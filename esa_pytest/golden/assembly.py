@@ -9,12 +9,21 @@ from typing import Any
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.evaluation.calibration import calibrate
 from esa_pytest.evaluation.checkpoints import Checkpoint
+from esa_pytest.evaluation.context import measure_context, metric_names
 from esa_pytest.evaluation.efficiency import ceiling_of, forward_flops
 from esa_pytest.evaluation.evaluate import Round
 from esa_pytest.evaluation.loading import LoadedModel, device_class, dtype_of
 from esa_pytest.evaluation.metrics import compute_metrics
 from esa_pytest.golden.environment import environment_of
-from esa_pytest.records import CALIBRATION_NAMES, METRIC_NAMES, Calibration, Metrics, NonFinite, Record
+from esa_pytest.records import (
+    CALIBRATION_NAMES,
+    METRIC_NAMES,
+    Calibration,
+    LongContext,
+    Metrics,
+    NonFinite,
+    Record,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +32,7 @@ class RoundSums:
 
     metrics: Metrics | None = None
     calibration: Calibration | None = None
+    context: LongContext | None = None
     non_finite: NonFinite | None = None
 
 
@@ -49,6 +59,7 @@ def assemble(
         provenance=provenance,
         calibration=sums.calibration,
         top=done.top if sums.non_finite is None else None,
+        context=sums.context,
         non_finite=sums.non_finite,
     )
 
@@ -59,24 +70,41 @@ def summed_up(done: Round) -> RoundSums:
         return RoundSums(non_finite=done.non_finite)
     metrics = compute_metrics(done.scores)
     calibration = None if done.probabilities is None else calibrate(done.scores, done.probabilities)
+    context = _context(done)
     # Finite sums can still overflow in what follows from them.
-    if (bad := _first_non_finite(metrics, calibration)) is not None:
+    if (bad := _first_non_finite(metrics, calibration, context)) is not None:
         return RoundSums(non_finite=NonFinite(what=bad))
-    return RoundSums(metrics=metrics, calibration=calibration)
+    return RoundSums(metrics=metrics, calibration=calibration, context=context)
 
 
-def _first_non_finite(metrics: Metrics, calibration: Calibration | None) -> str | None:
+def _context(done: Round) -> LongContext | None:
+    texts = done.prepared.context
+    if texts is None or done.beside is None:
+        return None
+    return measure_context(
+        done.scores,
+        done.beside,
+        texts,
+        long_window=done.prepared.probe_window,
+    )
+
+
+def _first_non_finite(metrics: Metrics, calibration: Calibration | None, context: LongContext | None) -> str | None:
     values = metrics.as_dict()
     if calibration is not None:
         values |= {name: getattr(calibration, name) for name in CALIBRATION_NAMES}
         values |= {f"entropy at {label}": value for label, value in calibration.entropy_by_position.items()}
+    if context is not None:
+        values |= context.metrics
     return next((name for name, value in values.items() if not math.isfinite(value)), None)
 
 
 def _identity(baseline: Baseline, checkpoint: Checkpoint, model: LoadedModel, done: Round) -> dict[str, Any]:
     """All that tier 0 compares, the likeliest causes of a change first in `drift.identity`."""
     prepared = done.prepared
-    return {
+    texts = prepared.context
+    beside = {} if texts is None else {"context": {"sha256": texts.sha256()}}
+    return beside | {
         "model": {"architecture": type(model.network).__name__, "dtype": dtype_of(model.network)},
         "checkpoint": {"config": checkpoint.config, "weights_sha256": checkpoint.weights_sha256},
         "tokenizer": {"sha256": checkpoint.tokenizer_sha256},
@@ -90,7 +118,11 @@ def _identity(baseline: Baseline, checkpoint: Checkpoint, model: LoadedModel, do
         },
         "tokens": {"sha256": prepared.tokens_sha256()},
         "probe": {"sha256": prepared.probe_sha256()},
-        "metrics": [*METRIC_NAMES, *(CALIBRATION_NAMES if baseline.type.calibration else ())],
+        "metrics": [
+            *METRIC_NAMES,
+            *(CALIBRATION_NAMES if baseline.type.calibration else ()),
+            *(() if texts is None else metric_names(done.scores, texts)),
+        ],
     }
 
 

@@ -11,15 +11,27 @@ FRESH_PROCESSES = 3
 
 
 def measure_bit_stability(
-    baseline: Baseline, scores: TokenScores, *, device: torch.device, batch_tokens: int
+    baseline: Baseline,
+    scores: TokenScores,
+    *,
+    device: torch.device,
+    batch_tokens: int,
+    beside: TokenScores | None = None,
 ) -> BitStability:
     """Repeat a baseline in fresh processes and count the distinct bit patterns, this process's included.
+
+    Args:
+        baseline: what was evaluated.
+        scores: what this process made of it.
+        device: on which device.
+        batch_tokens: most tokens at once.
+        beside: what was scored beside, of a long context.
 
     Raises:
         GoldenError: the fresh processes agree with each other and not with this one, so that what is about to be
             recorded is not what the checkpoint computes.
     """
-    here = bits_of(scores)
+    here = bits_of(scores, beside)
     fresh = [
         scores_of_fresh_process(baseline, device=device, batch_tokens=batch_tokens).bits for _ in range(FRESH_PROCESSES)
     ]

@@ -39,6 +39,7 @@ _INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 
 def environment_of(model: LoadedModel, done: Round, *, packages: Sequence[str] = ()) -> dict[str, str]:
     """The fingerprint of a run, sorted by name; `packages` are distributions recorded beside those that always are."""
+    chunk_tokens = done.prepared.chunk_tokens
     found = {
         **device_facts(model.device),
         **versions(packages),
@@ -50,6 +51,7 @@ def environment_of(model: LoadedModel, done: Round, *, packages: Sequence[str] =
         "scoring.chunk_rows": str(CHUNK_ROWS),
         "scoring.head": done.head,
         "scoring.version": str(SCORING_VERSION),
+        **({} if chunk_tokens is None else {"scoring.prefill_tokens": str(chunk_tokens)}),
     }
     return dict(sorted(found.items()))
 

@@ -22,6 +22,7 @@ def noise_part(noise: Noise | None) -> dict[str, Any] | None:
         "variants": [
             {
                 "calibration": dict(variant.calibration),
+                "context": dict(variant.context),
                 "correct_drift": variant.correct_drift,
                 "kl_top": variant.kl_top,
                 "name": variant.name,
@@ -50,6 +51,7 @@ def is_finite(noise: Noise | None, top: TopProbabilities | None) -> bool:
     """Whether every number of the two is finite, as the reader of a golden demands."""
     variants = () if noise is None else noise.variants
     values = [value for variant in variants for value in (variant.kl_top or 0.0, *variant.calibration.values())]
+    values += [value for variant in variants for value in variant.context.values()]
     arrays = (noise_arrays(noise) | top_arrays(top)).values()
     return all(bool(np.isfinite(array).all()) for array in (*arrays, np.array(values, dtype=np.float64)))
 

@@ -17,6 +17,7 @@ from esa_pytest.evaluation.metrics import compute_metrics
 from esa_pytest.golden import schema
 from esa_pytest.golden.arrays import pack_arrays, unpack_arrays
 from esa_pytest.golden.blocks import kept
+from esa_pytest.golden.context_arrays import context_arrays, context_part, read_context
 from esa_pytest.golden.noise_arrays import (
     is_finite,
     noise_arrays,
@@ -73,6 +74,7 @@ def pack(record: Record, *, npz_name: str) -> bytes:
         "identity": record.identity,
         "metrics": schema.metrics_part(record.metrics),
         "calibration": None if record.calibration is None else asdict(record.calibration),
+        "context": context_part(record.context),
         "probe": probe_part(record.probe, record.probe_noise),
         "strata": list(record.strata),
         "bit_stability": {
@@ -88,6 +90,7 @@ def pack(record: Record, *, npz_name: str) -> bytes:
     }
     content["arrays"] = {"file": npz_name}
     arrays = probe_arrays(record.probe, record.probe_noise) | noise_arrays(record.noise) | top_arrays(record.top)
+    arrays |= context_arrays(record.context)
     npz = pack_arrays(kept(record.scores), schema.canonical(_sealed_part(content)), arrays)
     content["arrays"]["sha256"] = hashlib.sha256(npz).hexdigest()
     content["judged_sha256"] = schema.judged_sha256(content)
@@ -121,6 +124,7 @@ def unpack(data: bytes, *, name: str) -> Record:
         _refuse_contradictions(content, scores, name=name)
         probe, probe_noise = read_probe(content.probe, _of_part(arrays, "probe_"), name=name)
         noise = read_noise(content.noise, _of_part(arrays, "noise_"), name=name)
+        context = read_context(content.context, _of_part(arrays, "context_"), name=name)
         num_scored = content.metrics.num_scored_tokens
         top = read_top(content.top, _of_part(arrays, "top_"), num_scored=num_scored, name=name)
     except RecursionError:
@@ -150,6 +154,7 @@ def unpack(data: bytes, *, name: str) -> Record:
         top=top,
         noise=noise,
         resource_noise=None if content.resource_noise is None else _read_resources(content.resource_noise),
+        context=context,
     )
 
 

@@ -44,6 +44,47 @@ class CalibrationPart(_Strict):
     top_k_mass: Finite
 
 
+class PositionPart(_Strict):
+    """The loss at a range of positions."""
+
+    label: str
+    mean_nll: Finite
+    num_tokens: Annotated[int, Field(gt=0)]
+
+
+class GainPart(_Strict):
+    """What the rest of a long context adds to a short one."""
+
+    error: Finite | None
+    long_context: Count
+    long_nll: Finite
+    nats: Finite
+    num_tokens: Annotated[int, Field(gt=0)]
+    short_context: Count
+    short_nll: Finite
+
+
+class RetrievalPart(_Strict):
+    """How well facts of a range of depths are found again."""
+
+    control_nll: Finite
+    error: Finite | None
+    gain: Finite
+    label: str
+    num_facts: Annotated[int, Field(gt=0)]
+    planted_nll: Finite
+
+
+class ContextPart(_Strict):
+    """What the model makes of a long context; the scores behind it lie in the side file."""
+
+    context_length: Annotated[int, Field(gt=0)]
+    gain: GainPart
+    num_tokens: Annotated[int, Field(gt=0)]
+    positions: tuple[PositionPart, ...] = Field(strict=False)
+    retrieval: tuple[RetrievalPart, ...] = Field(strict=False)
+
+
 class ProbeNoisePart(_Strict):
     """What harmless changes moved the reference probe by."""
 
@@ -82,6 +123,7 @@ class VariantPart(_Strict):
     """One harmless change, and what it did beside the drift of each token."""
 
     calibration: dict[str, Finite]
+    context: dict[str, Finite] = {}
     correct_drift: int
     kl_top: Finite | None
     name: str
@@ -128,6 +170,7 @@ class GoldenFile(_Strict):
     identity: dict[str, Any]
     metrics: MetricsPart
     calibration: CalibrationPart | None
+    context: ContextPart | None
     probe: ProbePart | None
     strata: tuple[str, ...] = Field(strict=False)
     arrays: ArraysPart
@@ -148,6 +191,7 @@ JUDGED_PARTS = (
     "identity",
     "metrics",
     "calibration",
+    "context",
     "probe",
     "strata",
     "bit_stability",

@@ -1,6 +1,16 @@
 """Frozen, keyword-only records that travel between rooms; no IO, and nothing heavier than numpy."""
 
 from esa_pytest.names import CALIBRATION_NAMES, MEMORY, METRIC_NAMES, THROUGHPUT
+from esa_pytest.records.context import (
+    GAIN_METRIC,
+    POSITION_METRIC,
+    RETRIEVAL_METRIC,
+    ContextGain,
+    LongContext,
+    PositionLoss,
+    Retrieval,
+    context_metric_names,
+)
 from esa_pytest.records.noise import Noise, Variant
 from esa_pytest.records.resources import ResourceDrift, ResourceNoise, ResourceRound
 from esa_pytest.records.run import (
@@ -41,9 +51,12 @@ from esa_pytest.records.verdict import (
 
 __all__ = [
     "CALIBRATION_NAMES",
+    "GAIN_METRIC",
     "MEASURED",
     "MEMORY",
     "METRIC_NAMES",
+    "POSITION_METRIC",
+    "RETRIEVAL_METRIC",
     "THROUGHPUT",
     "Batch",
     "BitDrift",
@@ -52,8 +65,10 @@ __all__ = [
     "Calibration",
     "Change",
     "Consistency",
+    "ContextGain",
     "FloatArray",
     "IntArray",
+    "LongContext",
     "MetricRow",
     "Metrics",
     "Noise",
@@ -61,6 +76,7 @@ __all__ = [
     "Outcome",
     "PairedDrift",
     "PositionDrift",
+    "PositionLoss",
     "Probe",
     "ProbeNoise",
     "Record",
@@ -70,6 +86,7 @@ __all__ = [
     "ResourceDrift",
     "ResourceNoise",
     "ResourceRound",
+    "Retrieval",
     "Statistic",
     "Tier",
     "TokenProbabilities",
@@ -78,4 +95,5 @@ __all__ = [
     "Variant",
     "Verdict",
     "Window",
+    "context_metric_names",
 ]

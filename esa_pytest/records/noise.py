@@ -1,7 +1,7 @@
 """How the bf16 scores of an unchanged model move under changes that must not matter."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ class Variant:
         correct_drift: by how much the number of correct tokens changed.
         kl_top: mean lower bound of the KL divergence at the sampled tokens, nats; None where none was sampled.
         calibration: drift of each calibration metric by name; empty where the baseline has none.
+        context: drift of each metric of the long context by name; empty where the baseline has none.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Variant:
     correct_drift: int
     kl_top: float | None
     calibration: Mapping[str, float]
+    context: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

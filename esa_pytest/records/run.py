@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esa_pytest.names import METRIC_NAMES
+from esa_pytest.records.context import LongContext
 from esa_pytest.records.noise import Noise
 from esa_pytest.records.resources import ResourceNoise
 from esa_pytest.records.scores import BlockScores, FloatArray, TokenScores, TopProbabilities
@@ -220,6 +221,7 @@ class Record:
         top: the likeliest tokens at a fixed sample of the scored ones; None where nothing was sampled.
         noise: how the bf16 scores moved under harmless changes; measured with a golden, None for a plain run.
         resource_noise: how throughput and memory repeated themselves; measured with a golden, None for a plain run.
+        context: what the model makes of a long context; None where the baseline does not ask.
         non_finite: where the first NaN or infinity was met, if any; such a record is never a golden.
     """
 
@@ -239,6 +241,7 @@ class Record:
     top: TopProbabilities | None = None
     noise: Noise | None = None
     resource_noise: ResourceNoise | None = None
+    context: LongContext | None = None
     non_finite: NonFinite | None = None
 
     @property

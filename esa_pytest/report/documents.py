@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from esa_pytest.golden.context_arrays import context_part
 from esa_pytest.records import Consistency, Metrics, Record, ReliabilityBin, Verdict
 from esa_pytest.report.advice import Advice
 
@@ -93,6 +94,7 @@ def manifest(
         "metrics": _metrics(measured),
         "text": _text(measured, detail.num_bytes),
         "calibration": None if measured.calibration is None else asdict(measured.calibration),
+        "context": context_part(measured.context),
         "reliability": [asdict(one) for one in detail.reliability],
         "consistency": None if detail.consistency is None else _consistency(detail.consistency),
         "non_finite": None if measured.non_finite is None else asdict(measured.non_finite),
@@ -165,6 +167,7 @@ def results_summary(
         "outcome": outcome,
         "metrics": _metrics(measured),
         "calibration": None if measured.calibration is None else asdict(measured.calibration),
+        "context": context_part(measured.context),
         "consistency": None if consistency is None else _consistency(consistency),
         "strata": {name: metrics.as_dict() for name, metrics in strata.items()},
         "resources": dict(measured.resources),

@@ -201,7 +201,7 @@ def table(rows: tuple[MetricRow, ...]) -> list[str]:
         mark = "" if row.within else "  <- drifted"
         cells.append(
             (
-                SPOKEN[row.name],
+                SPOKEN.get(row.name, row.name),
                 f"{row.golden:.6g}",
                 f"{row.measured:.6g}",
                 f"{row.drift:+.3g}",

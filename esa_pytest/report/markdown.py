@@ -1,6 +1,6 @@
 """Pairs of records as Markdown for a pull request: one table, and what is too long for it folded away below."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from esa_pytest.records import MEMORY, THROUGHPUT, BitDrift, Change, Metrics, Outcome, Record, ReferenceDrift, Verdict
@@ -142,7 +142,8 @@ def _details(one: Comparison, *, old: str, new: str) -> list[str]:
     told = [*one.troubles]
     if verdict is not None and verdict.outcome is not Outcome.IDENTICAL:
         told.append(f"Decided by tier {verdict.tier} ({verdict.tier.name.lower()}): {verdict.reason}.")
-    if not told and not environment:
+    context = _context_table(one, old=old, new=new)
+    if not told and not environment and not context:
         return []
     reason = None if one.new is None else one.new.provenance.get("reason")
     if isinstance(reason, str):
@@ -153,10 +154,27 @@ def _details(one: Comparison, *, old: str, new: str) -> list[str]:
         f"<details><summary>{summary}</summary>",
         "",
         *[line for text in told for line in (escaped(text), "")],
+        *context,
         *_change_table("input", changes, old=old, new=new),
         *_change_table("environment", environment, old=old, new=new),
         "</details>",
     ]
+
+
+def _context_table(one: Comparison, *, old: str, new: str) -> list[str]:
+    """The metrics of a long context on both sides, in nats."""
+    before, now = (None if r is None or r.context is None else r.context.metrics for r in (one.old, one.new))
+    names = list(dict.fromkeys((*(before or {}), *(now or {}))))
+    if not names:
+        return []
+    heading = [row(["long context, nats", escaped(old), escaped(new)]), row(["---"] * 3)]
+    cells = [[_nats(side, name) for side in (before, now)] for name in names]
+    return [*heading, *(row([escaped(name), *sides]) for name, sides in zip(names, cells, strict=True)), ""]
+
+
+def _nats(metrics: Mapping[str, float] | None, name: str) -> str:
+    value = (metrics or {}).get(name)
+    return _NOTHING if value is None else f"{value:.4g}"
 
 
 def _change_table(what: str, changes: Sequence[Change], *, old: str, new: str) -> list[str]:

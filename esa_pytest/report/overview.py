@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from esa_pytest.report.cards import Card, Standing, cards, tally
 from esa_pytest.report.chronicle import HEADING, History, row_of, steps_of, walks_of, warnings_of
 from esa_pytest.report.comparison import comparison_figures, comparison_tables, reported_table
+from esa_pytest.report.context_tables import context_tables
 from esa_pytest.report.figures import Figure, Losses, module_figure, position_figure, reliability_figure
 from esa_pytest.report.layout import count
 from esa_pytest.report.reported import REMARK
@@ -82,6 +83,7 @@ def overview(
         _positions(runs),
         _modules(runs),
         _calibration(runs),
+        _contexts(runs),
         _resources(runs),
         _history(histories, ledger_trouble),
     )
@@ -152,6 +154,21 @@ def _calibration(runs: Sequence[Run]) -> Section | None:
         slug="calibration",
         title="Calibration",
         text="On the diagonal a model is right as often as it is sure; below it, it is too sure.",
+    )
+
+
+def _contexts(runs: Sequence[Run]) -> Section | None:
+    tables = context_tables(runs)
+    if not tables:
+        return None
+    return Section(
+        slug="contexts",
+        title="Long contexts",
+        text=(
+            "The gain is what the rest of a long context adds to a short one, on the same tokens; retrieval is how "
+            "much likelier an answer becomes by its fact in the text. Both are positive where context helps."
+        ),
+        tables=tables,
     )
 
 

@@ -137,6 +137,40 @@ class BinPart(_Part):
     accuracy: Number
 
 
+class PositionLossPart(_Part):
+    """The loss at a range of positions."""
+
+    label: str
+    mean_nll: Number
+    num_tokens: Count
+
+
+class GainPart(_Part):
+    """What context beyond a short one is worth."""
+
+    nats: Number
+    error: Number
+    num_tokens: Count
+
+
+class RetrievalPart(_Part):
+    """How well facts of a range of depths are found again."""
+
+    label: str
+    gain: Number
+    error: Number
+    num_facts: Count
+
+
+class ContextPart(_Part):
+    """What the model makes of a long context."""
+
+    context_length: Count
+    positions: tuple[PositionLossPart, ...]
+    gain: GainPart
+    retrieval: tuple[RetrievalPart, ...]
+
+
 class GoldenPart(_Part):
     """What is shown of the golden."""
 
@@ -169,6 +203,7 @@ class Run(_Part):
         provenance: when, from which commit, by which command.
         resources: throughput, efficiency, memory, and whatever else was measured.
         reliability: the bins of its calibration.
+        context: what it makes of a long context; None where the baseline does not ask.
         notes: what a reader should know.
     """
 
@@ -187,6 +222,7 @@ class Run(_Part):
     text: TextPart | None = None
     calibration: CalibrationPart | None = None
     reliability: tuple[BinPart, ...] = ()
+    context: ContextPart | None = None
     environment: Mapping[str, str] = {}
     provenance: Mapping[str, str | bool | None]
     resources: Mapping[str, Number | str] = {}

@@ -24,7 +24,7 @@ class Bench:
     """A guarded model on which trials are run, forward passes shared where a perturbation cannot have changed them."""
 
     def __init__(self, guarded: Guarded, *, shared: bool = True) -> None:
-        """Records the residual stream of the clean model, unless it is too large for the memory.
+        """Records the residual stream of the clean model, unless it is too large, or windows are scored in chunks.
 
         Args:
             guarded: the model; it is as it was afterwards.
@@ -35,7 +35,9 @@ class Bench:
         scored = sum(rectangle.input_ids.size for rectangle in prepared.rectangles)
         needed = stream_bytes(network, scored, torch.bfloat16)
         needed += stream_bytes(network, prepared.probe_ids.size, torch.float32)
-        self.shared = shared and needed <= _STREAM_SHARE * available_bytes(guarded.model.device)
+        # A chunk's states depend on those in front of it, its place on a cache that left-out layers do not fill.
+        whole = prepared.chunk_tokens is None
+        self.shared = shared and whole and needed <= _STREAM_SHARE * available_bytes(guarded.model.device)
         self._rounded, self._reference = ResidualStream(network), ResidualStream(network)
         if self.shared:
             with self._rounded.recording():

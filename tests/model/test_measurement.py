@@ -99,7 +99,7 @@ def test_a_batch_that_was_too_large_is_noted_and_not_tried_again_by_the_next_rou
             raise torch.OutOfMemoryError
         return score_batch(network, input_ids, targets, **options)
 
-    monkeypatch.setattr("esa_pytest.evaluation.evaluate.score_batch", short)
+    monkeypatch.setattr("esa_pytest.evaluation.prefill.score_batch", short)
     done = measure(baseline, shelved, rounds=2, benchmark=None, provenance={}, limit=lambda _phase: nullcontext())
     assert sizes == [2] + [1] * 8
     (note,) = done.notes
@@ -120,7 +120,7 @@ def test_rounds_with_other_bits_are_no_measurement(
         scores = score_batch(network, input_ids, targets, **options)
         return dataclasses.replace(scores, nll=scores.nll + float(len(calls) > 2))
 
-    monkeypatch.setattr("esa_pytest.evaluation.evaluate.score_batch", drifting)
+    monkeypatch.setattr("esa_pytest.evaluation.prefill.score_batch", drifting)
     with pytest.raises(EvaluationError) as caught:
         _measured(baseline, shelved, rounds=3)
     assert str(caught.value) == (
@@ -144,7 +144,7 @@ def test_the_phase_that_may_be_limited_is_the_evaluation_with_its_repeats(
         events.append("score")
         return score_batch(*arguments, **options)
 
-    monkeypatch.setattr("esa_pytest.evaluation.evaluate.score_batch", score)
+    monkeypatch.setattr("esa_pytest.evaluation.prefill.score_batch", score)
     in_two_shapes = baseline.type.model_copy(update={"other_batch_shape": True})
     measure(
         baseline.model_copy(update={"type": in_two_shapes}),

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.errors import InsufficientMemoryError
-from esa_pytest.evaluation import evaluate as evaluating
+from esa_pytest.evaluation import prefill
 from esa_pytest.evaluation.evaluate import Round, evaluate, ran_out_of_memory
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.scoring import BatchScores, score_batch
@@ -69,7 +69,7 @@ def baseline(corpus: Path) -> Baseline:
 
 
 def _evaluated_short(model: LoadedModel, baseline: Baseline, short: Short, monkeypatch: pytest.MonkeyPatch) -> Round:
-    monkeypatch.setattr(evaluating, "score_batch", short)
+    monkeypatch.setattr(prefill, "score_batch", short)
     try:
         return evaluate(model, prepare_tiny(model, baseline), seed=1337, description="short", probabilities=True)
     finally:

@@ -21,7 +21,8 @@ from esa_pytest.evaluation.fresh import bits_of
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.noise import ATTENTION, LEAST_PATTERNS, NUM_FLIPS, measure_noise, other_meanings
 from esa_pytest.evaluation.noise_sample import NoiseSample, noise_windows, sample_of
-from esa_pytest.evaluation.prepared import Prepared, Rectangle
+from esa_pytest.evaluation.prepared import Prepared
+from esa_pytest.evaluation.rectangle import Rectangle
 from esa_pytest.evaluation.reference import rounded_at_probe
 from esa_pytest.evaluation.variants import flipped_last_bits, smaller_processors
 from esa_pytest.records import CALIBRATION_NAMES

@@ -17,7 +17,8 @@ from esa_pytest.evaluation.byte_tokenizer import BOS_ID
 from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import load_tokenizer
 from esa_pytest.evaluation.preparation import ModelLimits, prepare
-from esa_pytest.evaluation.prepared import Prepared, micro_batch_size
+from esa_pytest.evaluation.prepared import Prepared
+from esa_pytest.evaluation.rectangle import micro_batch_size
 from tests.model.tiny import running_text, tiny_baseline, write_corpus
 
 NO_LIMITS = ModelLimits()

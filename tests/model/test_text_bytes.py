@@ -8,7 +8,8 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from esa_pytest.evaluation.byte_tokenizer import write_byte_tokenizer
-from esa_pytest.evaluation.prepared import Prepared, Rectangle
+from esa_pytest.evaluation.prepared import Prepared
+from esa_pytest.evaluation.rectangle import Rectangle
 from esa_pytest.evaluation.text_bytes import scored_bytes
 
 TEXT = "Plain words, ünïcödé, 漢字 and 🙂 emoji.\n\n  Blanks  kept , and stops ."

@@ -29,7 +29,7 @@ def memory_for(monkeypatch: pytest.MonkeyPatch, windows: int) -> None:
             raise torch.OutOfMemoryError
         return score_batch(network, input_ids, *arguments, **options)
 
-    monkeypatch.setattr("esa_pytest.evaluation.evaluate.score_batch", scarce)
+    monkeypatch.setattr("esa_pytest.evaluation.prefill.score_batch", scarce)
 
 
 def test_a_run_short_of_memory_halves_its_batch_and_says_so(
@@ -79,7 +79,7 @@ def test_another_failure_of_torch_is_no_lack_of_memory(two_at_once: Project, mon
         msg = "mat1 and mat2 shapes cannot be multiplied"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr("esa_pytest.evaluation.evaluate.score_batch", fail)
+    monkeypatch.setattr("esa_pytest.evaluation.prefill.score_batch", fail)
     result = two_at_once.run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E * RuntimeError: mat1 and mat2 shapes cannot be multiplied"])

@@ -67,7 +67,7 @@ def test_nan_is_never_recorded(project: Project) -> None:
 
 def test_labels_off_by_one_are_changed_inputs(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "esa_pytest.evaluation.preparation._scored",
+        "esa_pytest.evaluation.rectangle._scored",
         lambda values, window: values[window.score_begin + 1 : window.score_end + 1],
     )
     result = recorded.run()
@@ -201,7 +201,7 @@ def test_a_test_that_never_checks_is_not_green(recorded: Project) -> None:
 
 def test_rounds_that_disagree_are_told(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     bits = iter(["one", "two"])
-    monkeypatch.setattr("esa_pytest.measurement.bits_of", lambda _: next(bits))
+    monkeypatch.setattr("esa_pytest.measurement.bits_of", lambda *_: next(bits))
     result = recorded.run("--esa-rounds", "2")
     assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines(["*could not be judged. 2 rounds of tiny-smoke in one process gave 2 bit patterns; *"])

@@ -26,7 +26,7 @@ def test_a_wrong_model_name_lists_the_valid_ones(project: Project) -> None:
 
 def test_a_wrong_baseline_type_lists_the_valid_ones(project: Project) -> None:
     project.add('smoke = ["tiny"]', 'smok = ["tiny"]')
-    refused(project, "[[]tool.esa.matrix] names the baseline type 'smok'; valid types are smoke, standard.")
+    refused(project, "[[]tool.esa.matrix] names the baseline type 'smok'; valid types are extended, smoke, standard.")
 
 
 def test_a_matrix_entry_that_is_no_list_is_told(project: Project) -> None:
@@ -135,7 +135,9 @@ def test_fixtures_and_markers_are_documented(project: Project) -> None:
     for name in ("esa_baseline", "esa_model", "esa_tokenizer", "esa_device"):
         fixtures.stdout.fnmatch_lines([f"{name} -- *", "    *"])
     fixtures.stdout.no_fnmatch_line("*no docstring available*esa_*")
-    project.run("--markers").stdout.fnmatch_lines(["@pytest.mark.smoke: *", "@pytest.mark.standard: *"])
+    project.run("--markers").stdout.fnmatch_lines(
+        [f"@pytest.mark.{name}: *" for name in ("smoke", "standard", "extended")]
+    )
 
 
 def test_ids_and_marks_come_from_the_matrix(project: Project) -> None:

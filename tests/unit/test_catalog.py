@@ -113,7 +113,7 @@ def test_empty_matrix_has_no_baseline() -> None:
 
 def test_unknown_type_is_told_with_the_valid() -> None:
     assert matrix_refusal({"smok": ["smollm2-135m"]}) == (
-        "[tool.esa.matrix] names the baseline type 'smok'; valid types are smoke, standard."
+        "[tool.esa.matrix] names the baseline type 'smok'; valid types are extended, smoke, standard."
     )
 
 

@@ -156,6 +156,7 @@ def test_summary_holds_the_metrics_of_the_run_and_of_its_strata() -> None:
         "outcome": "identical",
         "metrics": RECORD.metrics.as_dict(),
         "calibration": None,
+        "context": None,
         "consistency": None,
         "strata": {name: metrics.as_dict() for name, metrics in strata.items()},
         "resources": RECORD.resources,

@@ -110,6 +110,7 @@ def test_json_tells_of_the_noise_what_people_want_to_know() -> None:
         "variants": [
             {
                 "calibration": {"ece": 0.5},
+                "context": {},
                 "correct_drift": -1,
                 "kl_top": 1e-6,
                 "name": "attention eager",
@@ -117,6 +118,7 @@ def test_json_tells_of_the_noise_what_people_want_to_know() -> None:
             },
             {
                 "calibration": {"ece": 0.25},
+                "context": {},
                 "correct_drift": -1,
                 "kl_top": None,
                 "name": "last bits, seed 0",

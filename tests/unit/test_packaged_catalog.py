@@ -6,6 +6,7 @@ import pytest
 
 from esa_pytest.baselines.catalog import Catalog, Reported, baseline_of, expand_matrix, load_catalog
 from esa_pytest.baselines.sources import DatasetCorpus, FileCorpus, HubModel, RandomModel, SdistCorpus, WheelModel
+from esa_pytest.golden.blocks import MOST_TOKENS
 
 FIGURES = ("loss", "perplexity", "token_accuracy", "peak_vram_gib", "tokens_per_second")
 HUB = {
@@ -48,7 +49,7 @@ def test_catalog_names_its_models_corpora_and_types() -> None:
     found = catalog()
     assert list(found.models) == ["smollm2-135m", *HUB, *(f"{name}@full" for name in HUB)]
     assert list(found.corpora) == ["embedded", "repeat", "shakespeare", "wikitext-2", "wikitext-103", "c4"]
-    assert list(found.types) == ["smoke", "standard"]
+    assert list(found.types) == ["smoke", "standard", "extended"]
     assert isinstance(found.models["smollm2-135m"], WheelModel)
 
 
@@ -117,6 +118,15 @@ def test_standard_asks_for_everything() -> None:
         True,
         True,
     )
+
+
+def test_extended_asks_for_long_contexts() -> None:
+    extended = catalog().types["extended"]
+    assert extended.context is not None
+    assert (extended.context.longest, extended.context_lengths) == ({"cpu": 8192, "cuda": 131_072}, (131_072,))
+    # As many as a golden keeps one by one.
+    assert extended.scored_tokens["cpu"] == 12_288 < MOST_TOKENS
+    assert extended.calibration
 
 
 def test_every_entry_makes_a_baseline() -> None:
