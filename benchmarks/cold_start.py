@@ -1,7 +1,7 @@
 """How long it takes until there is a verdict, beside what cannot be avoided: whole processes, interleaved, in parts.
 
-    python benchmarks/cold_start.py [--rounds 9] [--baseline llama-3.1-8b@tiny-smoke] [--json FILE]
-                                    [--collect-rounds 21] [--beside CHECKOUT]
+    python -m benchmarks.cold_start [--rounds 9] [--baseline llama-3.1-8b@tiny-smoke] [--json FILE]
+                                     [--collect-rounds 21] [--beside CHECKOUT]
 
 (a) `pytest --collect-only` in a folder with one empty test file: with the plugin, without it, and with it in a project
 that configures it and selects no baseline.
@@ -27,6 +27,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.interleaved import in_turn
 
 ROOT = Path(__file__).resolve().parents[1]
 BARE = """
@@ -91,18 +93,6 @@ def timed(command: Sequence[str], *, folder: Path, checkout: Path, ends: Sequenc
     return Run(wall=wall, processor=processor, parts={}), done.stdout
 
 
-def interleaved(runs: Mapping[str, Callable[[], Run]], *, rounds: int) -> dict[str, list[Run]]:
-    """Each once a round, in turn; a first round warms up."""
-    found: dict[str, list[Run]] = {name: [] for name in runs}
-    for number in range(rounds + 1):
-        for name, run in runs.items():
-            done = run()
-            if number:
-                found[name].append(done)
-        print(f"  round {number} of {rounds}", file=sys.stderr, flush=True)
-    return found
-
-
 def collecting(rounds: int, beside: Path | None) -> dict[str, list[Run]]:
     """What the plugin costs a pytest run that has no use for it."""
     with tempfile.TemporaryDirectory() as made:
@@ -125,7 +115,7 @@ def collecting(rounds: int, beside: Path | None) -> dict[str, list[Run]]:
         if beside is not None:
             runs["beside"] = collect("plain", checkout=beside)
             runs["beside, configured"] = collect("configured", checkout=beside)
-        return interleaved(runs, rounds=rounds)
+        return in_turn(runs, rounds=rounds)
 
 
 def checking(baseline: str, rounds: int, beside: Path | None) -> dict[str, list[Run]]:
@@ -156,7 +146,7 @@ def checking(baseline: str, rounds: int, beside: Path | None) -> dict[str, list[
     runs: dict[str, Callable[[], Run]] = {"bare": bare, "check": lambda: check(ROOT)}
     if beside is not None:
         runs["beside"] = lambda: check(beside)
-    return interleaved(runs, rounds=rounds)
+    return in_turn(runs, rounds=rounds)
 
 
 def medians(runs: Sequence[Run]) -> dict[str, Any]:

@@ -1,26 +1,39 @@
 """Contenders in turn, round after round, so that whatever else the machine does meets them all; medians and ratios."""
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from esa_pytest.report.columns import aligned
 
+Told = TypeVar("Told")
 
-def interleaved(contenders: Mapping[str, Callable[[], Any]], *, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender by round, behind one round that warms up and is not kept.
+
+def in_turn(contenders: Mapping[str, Callable[[], Told]], *, rounds: int) -> dict[str, list[Told]]:
+    """What each contender tells of itself by round, behind one round that warms up and is not kept.
 
     Every other round goes backwards: who comes first finds other caches than who comes last.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    told: dict[str, list[Told]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
-        names = list(contenders) if number % 2 == 0 else list(contenders)[::-1]
-        for name in names:
-            begin = time.perf_counter()
-            contenders[name]()
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: values[1:] for name, values in seconds.items()}
+        for name in list(contenders) if number % 2 == 0 else list(contenders)[::-1]:
+            told[name].append(contenders[name]())
+        print(f"  round {number} of {rounds}", file=sys.stderr, flush=True)
+    return {name: values[1:] for name, values in told.items()}
+
+
+def interleaved(contenders: Mapping[str, Callable[[], Any]], *, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each contender by round, `in_turn`."""
+    return in_turn({name: partial(_seconds, contender) for name, contender in contenders.items()}, rounds=rounds)
+
+
+def _seconds(contender: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    contender()
+    return time.perf_counter() - begin
 
 
 def ratio_rows(seconds: Mapping[str, list[float]], *, against: str) -> list[dict[str, Any]]:

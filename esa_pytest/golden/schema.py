@@ -215,10 +215,13 @@ def judged_sha256(content: Mapping[str, Any]) -> str:
 
 
 def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested mappings by its dotted name; a list is one value, and so is an empty mapping."""
+    """Every value of nested mappings by its dotted name; a list of values is one, and so is an empty mapping."""
     if isinstance(value, Mapping) and value:
         for key in value:
             yield from leaves(value[key], f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        for index, item in enumerate(value):
+            yield from leaves(item, f"{prefix}.{index}")
     else:
         yield prefix, value
 
