@@ -229,7 +229,7 @@ def test_edit_by_hand_is_named(path: tuple[str, ...], value: Any) -> None:
 def test_edit_of_a_variant_by_hand_is_refused(field: str) -> None:
     first, *others = DOCUMENT["noise"]["variants"]
     edited = [first | {field: first[field] + 1}, *others]
-    assert "was edited by hand in its field noise.variants: " in refusal(
+    assert f"was edited by hand in its field noise.variants.0.{field}: " in refusal(
         joined(placed(DOCUMENT, ("noise", "variants"), edited), NPZ)
     )
 
