@@ -5,7 +5,15 @@ import pytest
 from esa_pytest.drift.acceptance import why_refused, with_noise_of
 from esa_pytest.errors import AcceptanceError
 from esa_pytest.records import BitStability, Record
-from tests.unit.builders import ENVIRONMENT, PROVEN, changed_identity, small_record, token_scores
+from tests.unit.builders import (
+    ENVIRONMENT,
+    PROVEN,
+    changed_identity,
+    small_record,
+    token_scores,
+    tokens_of,
+    with_flipped_bit,
+)
 from tests.unit.probe_builders import NOISE, PROBE, probed
 
 GOLDEN = probed(small_record(token_scores([1.0, 3.0])), noise=NOISE)
@@ -74,6 +82,9 @@ class TestNoise:
         golden = replace(GOLDEN, provenance={"utc": "2026-02", "noise_of": "2026-01"})
         assert with_noise_of(golden, plain()).provenance["noise_of"] == "2026-01"
 
+    def test_a_run_with_the_goldens_bits_has_the_goldens_reference(self) -> None:
+        assert with_noise_of(GOLDEN, replace(plain(), probe=None)).probe is GOLDEN.probe
+
     def test_without_a_probe_on_either_side_bits_are_enough(self) -> None:
         golden = replace(GOLDEN, probe=None, probe_noise=None)
         assert with_noise_of(golden, plain(golden)).bit_stability == PROVEN
@@ -96,7 +107,11 @@ class TestNoise:
                     "where equal bits prove nothing about this one"
                 ),
             ),
-            (GOLDEN, replace(plain(), probe=None), "the golden's float32 reference is not computed as this one"),
+            (
+                GOLDEN,
+                replace(plain(), probe=None, scores=with_flipped_bit(tokens_of(GOLDEN), "nll", 0, 0)),
+                "the golden's float32 reference is not computed as this one",
+            ),
             (
                 GOLDEN,
                 replace(plain(), probe=replace(PROBE, version=2)),
