@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import redirect_stderr
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def lm_eval(model: LoadedModel, prepared: Prepared) -> dict[str, Contender]:
             prefix_token_id=int(batches[0].input_ids[0, 0]),
         )
         requests = [Instance(request_type="loglikelihood_rolling", doc={}, arguments=(text,), idx=0)]
-        found[f"lm-eval, batch {size}"] = lambda t=theirs, r=requests: _quietly(t, r)
+        found[f"lm-eval, batch {size}"] = partial(_quietly, theirs, requests)
     return found
 
 

@@ -55,7 +55,7 @@ def lines(rows: Sequence[Row], releases: Sequence[str], *, made_with: str) -> li
 
 def _upgrade_cells(row: Row) -> list[tuple[str, ...]]:
     """A line for each run of releases with equal bits, the newest's own last."""
-    found = []
+    found: list[tuple[str, ...]] = []
     for run in row.same_bits():
         span = run[0] if len(run) == 1 else f"{run[0]} to {run[-1]}"
         step = row.upgrades.get(run[-1])

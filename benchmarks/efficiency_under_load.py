@@ -11,16 +11,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
+from benchmarks.products import matrix_product_flops_per_second
 from esa_pytest.evaluation.byte_tokenizer import BOS_ID, EOS_ID, write_byte_tokenizer
 from esa_pytest.evaluation.evaluate import evaluate
-from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.golden.assembly import resources_of
 from tests.model.tiny import load_folder, prepare_tiny, running_text, tiny_baseline, write_corpus
 
@@ -89,8 +88,8 @@ def _rounds(rounds: int) -> list[dict[str, Any]]:
             used = resources_of(model, [evaluate(model, prepared, seed=0, description=f"round {number}")])
             achieved = used["achieved_flops_per_second"]
             assert isinstance(achieved, float)
-            behind = achieved / _one_product(model)
-            found.append({**used, "one_product_behind": behind, "others": used["cpu_others_share"] or 0.0})
+            speed = matrix_product_flops_per_second(model.network, num_tokens=CONTEXT, device=model.device)
+            found.append({**used, "one_product_behind": achieved / speed, "others": used["cpu_others_share"] or 0.0})
         return found
 
 
@@ -109,20 +108,6 @@ def _save(folder: Path) -> None:
     )
     transformers.AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(folder)
     write_byte_tokenizer(folder)
-
-
-def _one_product(model: LoadedModel) -> float:
-    """FLOP/s of (tokens, hidden) times (hidden, intermediate), the median of five: how it was measured before."""
-    config = model.network.config
-    left = torch.ones(CONTEXT, config.hidden_size, dtype=torch.bfloat16)
-    right = torch.ones(config.intermediate_size, config.hidden_size, dtype=torch.bfloat16)
-    seconds = []
-    with torch.inference_mode():
-        for _ in range(6):
-            begin = time.perf_counter()
-            torch.nn.functional.linear(left, right)
-            seconds.append(time.perf_counter() - begin)
-    return 2.0 * CONTEXT * right.numel() / statistics.median(seconds[1:])
 
 
 if __name__ == "__main__":

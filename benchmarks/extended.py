@@ -1,6 +1,6 @@
 """An extended baseline evaluated once, in bf16 or in float32: what it says of long contexts, and what it costs.
 
-    python benchmarks/extended.py [--model smollm2-135m] [--dtype float32] [--longest 8192] [--facts 8] [--json FILE]
+    python -m benchmarks.extended [--model smollm2-135m] [--dtype float32] [--longest 8192] [--facts 8] [--json FILE]
 
 In float32 the same weights are widened: on a machine without bf16 arithmetic that is many times faster, and says the
 same of gain and retrieval but for rounding. Beside the seconds stand the floating-point operations, the rate of the
@@ -15,14 +15,16 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.products import matrix_product_flops_per_second
 from esa_pytest.baselines.catalog import Baseline, baseline_of, load_catalog
-from esa_pytest.evaluation.efficiency import forward_flops, matrix_product_flops_per_second
+from esa_pytest.evaluation.efficiency import forward_flops
 from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.golden.assembly import summed_up
 from esa_pytest.report.context import context_lines
-from esa_pytest.report.lines import calibration_lines, memory_text, quoted
+from esa_pytest.report.lines import calibration_lines, quoted
+from esa_pytest.report.resources import memory_text
 from esa_pytest.settings import tool_table
 from esa_pytest.shelf import ModelShelf, Shelved
 

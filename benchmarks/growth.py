@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def main() -> None:
 def _table(rounds: int) -> list[dict[str, Any]]:
     networks = {name: size.network() for name, size in SIZES.items()}
     batches = {name: size.batch() for name, size in SIZES.items()}
-    seconds = interleaved({name: lambda n=name: _score(networks[n], batches[n]) for name in SIZES}, rounds=rounds)
+    seconds = interleaved({name: partial(_score, networks[name], batches[name]) for name in SIZES}, rounds=rounds)
     medians = {name: float(np.median(values)) for name, values in seconds.items()}
     flops = {name: forward_flops(networks[name], (batches[name],)) for name in SIZES}
     rows = [

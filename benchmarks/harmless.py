@@ -200,7 +200,8 @@ def _wide_norms(network: Any) -> Iterator[None]:
     def wide(module: Any, hidden: Tensor) -> Tensor:
         values = hidden.float()
         scaled = values * torch.rsqrt(values.square().mean(-1, keepdim=True) + module.variance_epsilon)
-        return (module.weight.float() * scaled).to(hidden.dtype)
+        rounded: Tensor = (module.weight.float() * scaled).to(hidden.dtype)
+        return rounded
 
     with ExitStack() as stack:
         for module in network.modules():

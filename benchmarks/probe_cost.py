@@ -53,13 +53,11 @@ def main() -> None:
     if arguments.resident:
         print(_resident(*arguments.resident))
         return
-    memory = {"computed": _of_catalog(), "random": [_measured(*shape) for shape in RANDOM]}
-    rows = [
-        (name, f"{found['layer']:,.0f}", f"{found['head']:,.0f}", "-") for name, found in memory["computed"].items()
-    ]
+    computed, random = _of_catalog(), [_measured(*shape) for shape in RANDOM]
+    rows = [(name, f"{found['layer']:,.0f}", f"{found['head']:,.0f}", "-") for name, found in computed.items()]
     rows += [
         (f"random {'x'.join(map(str, m['shape']))}", f"{m['layer']:,.0f}", f"{m['head']:,.0f}", f"{m['measured']:,.0f}")
-        for m in memory["random"]
+        for m in random
     ]
     print("\n".join(aligned([("shape", "one layer, MB", "head chunk, MB", "measured extra, MB"), *rows])))
     times = _times(arguments.model, arguments.rounds)
@@ -69,7 +67,10 @@ def main() -> None:
         f"{times['evaluate']:.3f} s: {cost:.2f} of it (medians of {arguments.rounds})"
     )
     if arguments.json:
-        arguments.json.write_text(json.dumps({"memory": memory, "times": times}, indent=2) + "\n", encoding="utf-8")
+        arguments.json.write_text(
+            json.dumps({"memory": {"computed": computed, "random": random}, "times": times}, indent=2) + "\n",
+            encoding="utf-8",
+        )
 
 
 def _of_catalog() -> dict[str, dict[str, float]]:

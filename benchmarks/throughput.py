@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from torch.nn import functional
 
 from benchmarks.contenders import llama_cpp, lm_eval
 from benchmarks.interleaved import interleaved, ratio_lines, ratio_rows
+from benchmarks.products import matrix_product_flops_per_second
 from esa_pytest.baselines.catalog import Baseline, baseline_of, load_catalog
 from esa_pytest.baselines.sources import WheelModel
 from esa_pytest.evaluation.cache import cache_root
-from esa_pytest.evaluation.efficiency import forward_flops, matrix_product_flops_per_second
+from esa_pytest.evaluation.efficiency import forward_flops
 from esa_pytest.evaluation.evaluate import evaluate
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.preparation import prepare_for
@@ -138,7 +140,7 @@ def _by_shape(baseline: Baseline, shelf: ModelShelf, rounds: int) -> list[dict[s
     found = []
     for at_once, context_length in SHAPES:
         setting = _setting(baseline, shelf, windows=at_once, at_once=at_once, context_length=context_length)
-        contenders = {BARE: lambda s=setting: _bare(s), "ours": lambda s=setting: _ours(s, probabilities=False)}
+        contenders = {BARE: partial(_bare, setting), "ours": partial(_ours, setting, probabilities=False)}
         ours = ratio_rows(interleaved(contenders, rounds=rounds), against=BARE)[1]
         shape = f"{at_once}x{context_length}"
         print(f"{shape:<8} ours over {BARE} {ours['speed']:.3f}, rounds {ours['least']:.3f} to {ours['most']:.3f}")
