@@ -67,10 +67,8 @@ def main() -> None:
         f"{times['evaluate']:.3f} s: {cost:.2f} of it (medians of {arguments.rounds})"
     )
     if arguments.json:
-        arguments.json.write_text(
-            json.dumps({"memory": {"computed": computed, "random": random}, "times": times}, indent=2) + "\n",
-            encoding="utf-8",
-        )
+        found = {"memory": {"computed": computed, "random": random}, "times": times}
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 def _of_catalog() -> dict[str, dict[str, float]]:
