@@ -55,6 +55,8 @@ class GuardedBaseline:
         self._report = CheckReport(baseline=baseline, context=context)
         # pytest-benchmark's fixture times one call a test.
         self._benchmark = context.benchmark
+        # Whether a check has come to its verdict, which then may fail the test.
+        self._concluded = False
 
     @property
     def id(self) -> str:
@@ -184,6 +186,7 @@ class GuardedBaseline:
         self._warn_of_resources(verdict, rules)
         if verdict.outcome is Outcome.IDENTICAL:
             refuse_broken_promise(measured, measurement.consistency, golden)
+        self._concluded = True
         self._report.judged(verdict, measurement, golden, location)
         # Without a golden there is a verdict only on what is not finite, and that has failed by now.
         assert golden is not None  # noqa: S101
@@ -206,6 +209,7 @@ class GuardedBaseline:
             raise self._report.missing(location)
         if verdict.reference is not None and not verdict.reference.within and verdict.outcome.passed:
             _warn(f"{self.id}: {verdict.reason}")
+        self._concluded = True
         self._report.judged(verdict, measurement, golden, location)
         return _Checked(verdict=verdict, measurement=measurement, golden=golden)
 
@@ -227,6 +231,7 @@ class GuardedBaseline:
         settings = self._context.settings
         refused = why_refused(golden, measurement.record, limit=settings.accept_limit)
         if refused is not None and verdict is not None and not settings.force:
+            self._concluded = True
             self._report.failed(verdict, measurement, golden, location, refused=refused)
         # A ledger that cannot be read is told before minutes are spent on measuring noise.
         read_ledger(settings.golden_dir)
@@ -265,6 +270,11 @@ class GuardedBaseline:
             yield
         except EsaError as error:
             told = error
+        except pytest.fail.Exception as failure:
+            if not self._concluded:
+                # A time limit that is not ours, or what a test put in the place of a part.
+                self._report.unjudged(failure, skipped=False)
+            raise
         except Exception as error:
             # A mistake of ours, or a device that broke: pytest shows its traceback.
             self._report.unjudged(error, skipped=False)

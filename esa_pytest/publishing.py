@@ -75,7 +75,7 @@ def write_unjudged(
     subject: Subject,
     *,
     skipped: bool,
-    error: Exception,
+    error: BaseException,
     provenance: Mapping[str, str | bool | None],
 ) -> None:
     """Write the manifest of a run that came to no verdict; what the run before had concluded is not this run's."""

@@ -101,7 +101,7 @@ class CheckReport:
         withdraw_manifest(self._output)
         keep_record(self._output, measured)
 
-    def unjudged(self, error: Exception, *, skipped: bool) -> None:
+    def unjudged(self, error: BaseException, *, skipped: bool) -> None:
         """The check came to no verdict: something that it needs cannot be had here (a skip), or something is wrong."""
         settings = self.context.settings
         now = provenance(settings.root, reason=settings.reason)

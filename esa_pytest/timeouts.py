@@ -10,6 +10,7 @@ import pytest
 
 from esa_pytest.errors import PhaseTimeoutError
 
+_AGAIN_SECONDS = 1.0
 PHASES = {"load": "fetching and loading the model", "evaluate": "evaluating the baseline"}
 
 
@@ -38,6 +39,8 @@ def limited(item: pytest.Item, *, phase: str, seconds: float | None) -> Iterator
     begin = time.monotonic()
     settings = Settings(timeout=seconds, method="signal", func_only=False, disable_debugger_detection=False)
     item.ihook.pytest_timeout_set_timer(item=item, settings=settings)
+    # Python drops an exception that a signal raises within a finaliser; the alarm comes back until it is heard.
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
     timed_out = False
     try:
         yield

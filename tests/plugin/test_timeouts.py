@@ -62,6 +62,24 @@ def test_a_phase_that_takes_too_long_fails_by_its_name(
     result.stdout.fnmatch_lines(["esa: judged 0 of 1"])
 
 
+def test_an_alarm_that_a_finaliser_swallows_comes_back(
+    recorded: Project, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    class Swallowing:
+        def __del__(self) -> None:
+            while signal.getitimer(signal.ITIMER_REAL)[0] < 0.5:
+                time.sleep(0.01)
+
+    def swallowing(*_: object, **__: object) -> NoReturn:
+        Swallowing()
+        endless()
+
+    monkeypatch.setattr("esa_pytest.measurement.evaluate", swallowing)
+    result = run(recorded, "--esa-evaluate-timeout", "0.3", "-p", "no:unraisableexception")
+    assert result.ret == Status.BROKEN
+    result.stdout.fnmatch_lines(["esa: tiny-smoke could not be judged. Evaluating the baseline took longer than *"])
+
+
 @pytest.mark.parametrize("more", [(), ("--timeout", "500")], ids=["alone", "within-a-longer-one"])
 def test_phases_within_their_limits_are_judged(recorded: Project, more: tuple[str, ...]) -> None:
     result = run(recorded, "--esa-load-timeout", "300", "--esa-evaluate-timeout", "300", *more)
