@@ -1,10 +1,13 @@
 """`--esa-resume` judges only what the last run did not finish, and shows the rest as it was judged."""
 
+import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import esa_pytest.resume.journal  # noqa: F401
+from esa_pytest.drift.rules import Rules
 from tests.plugin.conftest import Project
 
 RESUMED = "  resumed        judged at *, and nothing that decides has changed since"
@@ -52,3 +55,10 @@ class TestWhatIsJudgedAgain:
         other = recorded.golden.with_name("cuda-sm90-bfloat16.json")
         other.write_bytes(recorded.golden.read_bytes())
         self.resumed_after(recorded).stdout.fnmatch_lines(["  judged again   since *: golden changed"])
+
+    def test_another_rule(self, recorded: Project) -> None:
+        recorded.run("--esa-resources", "off")
+        key = json.loads(mark(recorded).read_text(encoding="utf-8"))["key"]
+        assert {f"setting.{rule.name}" for rule in fields(Rules)} <= key.keys()
+        again = self.resumed_after(recorded, "--esa-resources", "fail")
+        again.stdout.fnmatch_lines(["  judged again   since *: setting.resources off -> fail"])
