@@ -19,7 +19,7 @@ from esa_pytest.golden.packing import join_pair, unpack
 from esa_pytest.report.documents import MANIFEST, SUMMARY
 from esa_pytest.resume.marks import PREFIX
 
-_NAME = re.compile(r"[A-Za-z0-9@_][A-Za-z0-9@._-]*")
+_NAME = re.compile(r"[A-Za-z0-9@_][A-Za-z0-9@._+-]*")
 
 
 def bring_home(answer: Answer, *, folder: str, output_dir: Path, golden_dir: Path) -> None:

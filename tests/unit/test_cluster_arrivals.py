@@ -77,6 +77,11 @@ def test_a_node_that_resumed_leaves_the_documents_alone(tmp_path: Path) -> None:
     assert names == {"manifest.json", "judged-00.json"}
 
 
+def test_a_model_of_several_dtypes_comes_home(tmp_path: Path) -> None:
+    home(Answer(node="n", outputs={"record-cpu-bfloat16+float32.json": b"{}"}), tmp_path)
+    assert (tmp_path / "outputs" / FOLDER / "record-cpu-bfloat16+float32.json").read_bytes() == b"{}"
+
+
 def test_a_golden_comes_home_with_its_line(tmp_path: Path) -> None:
     measured = small_record()
     home(recorded(tmp_path / "goldens", measured), tmp_path)
