@@ -20,6 +20,7 @@ from esa_pytest.cluster.order import longest_first
 from esa_pytest.errors import ClusterError
 from esa_pytest.golden.environment import variables
 from esa_pytest.options import OPTIONS
+from esa_pytest.report.documents import MANIFEST
 from esa_pytest.report.layout import count
 from esa_pytest.resume.hooks import baseline_of, plain_nodeid
 from esa_pytest.resume.marks import mark_path
@@ -74,7 +75,6 @@ class Driver:
     def _job(self, item: pytest.Item, *, threads: int | None) -> Job:
         settings, baseline = self._settings, _guarded(item)
         goldens = settings.golden_dir / baseline.folder
-        mark = mark_path(settings.output_dir / baseline.folder, plain_nodeid(item))
         nodeid = plain_nodeid(item)
         return Job(
             nodeid=nodeid,
@@ -89,7 +89,7 @@ class Driver:
             code=code_state(),
             source=source_state(item.path, settings.root),
             goldens={path.name: path.read_bytes() for path in goldens.glob("[!.]*") if path.is_file()},
-            marks={mark.name: mark.read_bytes()} if settings.resume and mark.is_file() else {},
+            earlier=_earlier(settings.output_dir / baseline.folder, nodeid) if settings.resume else {},
             golden_shown=_shown(settings.golden_dir, settings.root),
         )
 
@@ -117,6 +117,7 @@ class Driver:
             try:
                 bring_home(
                     answer,
+                    nodeid=plain_nodeid(item),
                     folder=_guarded(item).folder,
                     output_dir=self._settings.output_dir,
                     golden_dir=self._settings.golden_dir,
@@ -136,6 +137,12 @@ class Driver:
             return _error_reports(item, f"{_guarded(item).id} could not be judged on the cluster. {error}")
         hook = self._config.hook
         return [hook.pytest_report_from_serializable(config=self._config, data=data) for data in answer.reports]
+
+
+def _earlier(folder: Path, nodeid: str) -> dict[str, bytes]:
+    """The mark of a test and the manifest that it vouches for; neither without the other."""
+    paths = (mark_path(folder, nodeid), folder / MANIFEST)
+    return {path.name: path.read_bytes() for path in paths} if all(path.is_file() for path in paths) else {}
 
 
 def _error_reports(item: pytest.Item, sentence: str) -> list[pytest.TestReport]:
