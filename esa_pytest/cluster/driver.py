@@ -17,13 +17,16 @@ from esa_pytest.cluster.jobs import Answer, Job
 from esa_pytest.cluster.loop import Ending, Loop, Task
 from esa_pytest.cluster.needs import need_of
 from esa_pytest.cluster.order import longest_first
+from esa_pytest.commands import command_of
 from esa_pytest.errors import ClusterError
 from esa_pytest.golden.environment import variables
+from esa_pytest.golden.provenance import provenance
 from esa_pytest.options import OPTIONS
+from esa_pytest.publishing import subject_of, write_unjudged
 from esa_pytest.report.documents import MANIFEST
 from esa_pytest.report.layout import count
 from esa_pytest.resume.hooks import baseline_of, plain_nodeid
-from esa_pytest.resume.marks import mark_path
+from esa_pytest.resume.marks import forget_mark, mark_path
 from esa_pytest.resume.states import code_state, source_state
 from esa_pytest.settings import Settings
 
@@ -124,6 +127,8 @@ class Driver:
                 )
             except ClusterError as refused:
                 error = str(refused)
+        if error is not None:
+            self._leave_unjudged(item, ClusterError(error))
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         line = _line(answer, ending)
         for report in self._reports(item, answer, error):
@@ -131,6 +136,15 @@ class Driver:
             report.user_properties = [*report.user_properties, (PROPERTY, line)]
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+    def _leave_unjudged(self, item: pytest.Item, error: ClusterError) -> None:
+        """A manifest that says why, in the place of what the run before has left."""
+        settings, baseline = self._settings, _guarded(item)
+        folder = settings.output_dir / baseline.folder
+        now = provenance(settings.root, reason=settings.reason)
+        forget_mark(folder, plain_nodeid(item))
+        subject = subject_of(baseline, command=command_of(item))
+        write_unjudged(folder, subject, skipped=False, error=error, provenance=now)
 
     def _reports(self, item: pytest.Item, answer: Answer | None, error: str | None) -> list[pytest.TestReport]:
         if answer is None or error is not None:
