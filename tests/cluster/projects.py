@@ -127,6 +127,11 @@ class Three:
     def marks(self) -> set[str]:
         return {path.parent.name for path in self.outputs.glob("*/judged-*.json")}
 
+    def manifest(self, folder: str) -> dict[str, Any]:
+        content = json.loads((self.outputs / folder / "manifest.json").read_text(encoding="utf-8"))
+        assert isinstance(content, dict)
+        return content
+
     def computed(self) -> dict[str, Any]:
         """What a run left of each baseline, without what belongs to the run and its time."""
         return {folder: _computed(self.outputs / folder) for folder in FOLDERS}
