@@ -80,7 +80,7 @@ def test_a_model_split_over_two_ranks_is_recorded_judged_and_told_once(split: Sp
     golden = split.project.golden
     missing, statuses = split.run()
     assert statuses == [Status.BROKEN, Status.BROKEN]
-    assert missing.count("There is no golden") >= 1
+    assert missing.count("There is no golden") >= 1, missing
     assert not golden.exists()
 
     recorded, statuses = split.run("--snapshot-update")
