@@ -1,12 +1,12 @@
 """The rate of a matrix product of a model's own: what a run could reach that did nothing else."""
 
+import itertools
 import statistics
-import time
 
 import torch
 from transformers import PreTrainedModel
 
-from esa_pytest.evaluation.timing import synchronise
+from esa_pytest.evaluation.timing import Stopwatch
 
 _REPEATS = 5
 
@@ -18,12 +18,11 @@ def matrix_product_flops_per_second(network: PreTrainedModel, *, num_tokens: int
     dtype = next(network.parameters()).dtype
     left = torch.ones(num_tokens, config.hidden_size, dtype=dtype, device=device)
     right = torch.ones(inner, config.hidden_size, dtype=dtype, device=device)
-    seconds: list[float] = []
+    watch = Stopwatch(device)
     with torch.inference_mode():
+        marks = [watch.mark()]
         for _ in range(_REPEATS + 1):
-            synchronise(device)
-            begin = time.perf_counter()
             torch.nn.functional.linear(left, right)
-            synchronise(device)
-            seconds.append(time.perf_counter() - begin)
+            marks.append(watch.mark())
+    seconds = [watch.seconds(begin, end) for begin, end in itertools.pairwise(marks)]
     return 2.0 * num_tokens * int(config.hidden_size) * int(inner) / statistics.median(seconds[1:])

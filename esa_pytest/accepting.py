@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from esa_pytest.drift.resource_rounds import golden_efficiency, golden_peak
 from esa_pytest.errors import AcceptanceError, GoldenError
 from esa_pytest.golden.files import read_packed, write_packed
 from esa_pytest.golden.ledger import (
@@ -99,7 +100,12 @@ def _numbers(record: Record, data: bytes | None) -> AcceptedNumbers:
         raise AcceptanceError(
             f"The golden of {record.baseline} was changed while this run was about to replace it; run it once more."
         )
-    return numbers_of(record.metrics, judged_sha256=seal)
+    return numbers_of(
+        record.metrics,
+        judged_sha256=seal,
+        efficiency=golden_efficiency(record),
+        peak_bytes=golden_peak(record),
+    )
 
 
 def _text(provenance: Mapping[str, str | bool | None], name: str) -> str | None:

@@ -81,7 +81,7 @@ def _accept(path: Path, settings: Settings) -> str:
     refused = why_refused(golden, measured, limit=settings.accept_limit)
     if refused is not None and not settings.force:
         raise AcceptanceError(refused)
-    complete = with_noise_of(golden, measured)
+    complete = with_noise_of(golden, measured, settings.rules)
     now = provenance(settings.root, reason=settings.reason)
     told = {**complete.provenance, "reason": settings.reason, "accepted_utc": now["utc"]}
     complete = replace(complete, provenance=told)

@@ -90,6 +90,7 @@ class GuardedBaseline:
         Returns:
             The verdict of a baseline that passed, or None where its golden was recorded.
         """
+        self._context.checked.add(self.id)
         with self._told_to_pytest():
             return self._check(self._context.settings.rules).verdict
 
@@ -100,6 +101,8 @@ class GuardedBaseline:
             known = self._context.guards.get(self.id)
             if known is None or known.shelved is not shelved:
                 known = self._context.guards[self.id] = self._guarded(shelved)
+            else:
+                self._report.judged_before(known.verdict)
             return known
 
     def drop_model(self) -> None:
@@ -109,6 +112,8 @@ class GuardedBaseline:
     def _guarded(self, shelved: Shelved) -> "Guarded":
         from esa_pytest.perturbation.guard import guarded_by
 
+        # The documents of a test that asked for all are not replaced by those of one that asks for less.
+        self._report = replace(self._report, documents=self.id not in self._context.checked)
         try:
             # A perturbation asks what the model computes, and not how fast.
             checked = self._check(without_resources(self._context.settings.rules))
@@ -188,7 +193,7 @@ class GuardedBaseline:
         if verdict.outcome.passed and rules.resources is ResourceMode.WARN:
             for drift in verdict.resources:
                 if drift.beyond:
-                    warnings.warn(f"{self.id}: {describe_resource(drift)}", EsaWarning, stacklevel=2)
+                    _warn(f"{self.id}: {describe_resource(drift)}")
 
     def _check_elsewhere(self, measurement: Measurement, location: GoldenLocation) -> _Checked:
         """Without a golden for this device: what one of another device says of the meaning."""
@@ -200,7 +205,7 @@ class GuardedBaseline:
         if verdict is None:
             raise self._report.missing(location)
         if verdict.reference is not None and not verdict.reference.within and verdict.outcome.passed:
-            warnings.warn(f"{self.id}: {verdict.reason}", EsaWarning, stacklevel=2)
+            _warn(f"{self.id}: {verdict.reason}")
         self._report.judged(verdict, measurement, golden, location)
         return _Checked(verdict=verdict, measurement=measurement, golden=golden)
 
@@ -272,6 +277,13 @@ class GuardedBaseline:
         if skipped:
             raise pytest.skip.Exception(str(told)) from None
         raise pytest.fail.Exception(f"esa: {self.id} could not be judged. {told}", pytrace=False) from None
+
+
+def _warn(text: str) -> None:
+    """Warn, also where a project turns warnings into errors: this stands in the place of a failure."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", EsaWarning)
+        warnings.warn(text, EsaWarning, stacklevel=3)
 
 
 def _read(location: GoldenLocation) -> tuple[Record | None, GoldenError | None]:

@@ -28,11 +28,13 @@ class Failure:
         guarded: whether it uses a baseline.
         judged: whether its baseline came to a verdict, or had its golden recorded.
         error: the class of the error that kept it from one; None where there is none.
+        own: whether it failed in its own body, and by nothing that we have told of it.
     """
 
     guarded: bool
     judged: bool = False
     error: str | None = None
+    own: bool = False
 
 
 def status_of(failures: Iterable[Failure], *, nothing_judged: bool) -> Status:
@@ -51,8 +53,8 @@ def status_of(failures: Iterable[Failure], *, nothing_judged: bool) -> Status:
 
 
 def _status(failure: Failure) -> Status:
-    """What one failure says; a test that is none of ours, or fails behind its verdict, is an ordinary failure."""
-    if failure.judged or not failure.guarded:
+    """What one failure says; what a test asserts itself, with a baseline or without one, is an ordinary failure."""
+    if failure.judged or failure.own or not failure.guarded:
         return Status.DRIFTED
     kind = getattr(errors, failure.error or "", None)
     unavailable = isinstance(kind, type) and issubclass(kind, errors.UnavailableError)

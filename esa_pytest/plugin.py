@@ -13,7 +13,8 @@ from esa_pytest.cluster.hooks import ADDRESS, LongestFirst, OnRay, refuse_under_
 from esa_pytest.evaluation.ranks import is_follower
 from esa_pytest.options import add_options, is_configured
 from esa_pytest.resume.hooks import FIXTURE, Resuming
-from esa_pytest.session import JUDGED, SESSION, BaselineSession, settings_or_usage_error
+from esa_pytest.session import SESSION, BaselineSession, settings_or_usage_error
+from esa_pytest.standing import JUDGED, STANDING, Standing
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     session = config.stash[SESSION] = BaselineSession(config)
-    config.pluginmanager.register(session, "esa-session")
+    standing = config.stash[STANDING] = Standing(config, settings=session.settings)
+    config.pluginmanager.register(standing, "esa-standing")
     resuming = Resuming(config, settings=session.settings, loaded=session.loaded, judged=JUDGED)
     config.pluginmanager.register(resuming, "esa-resuming")
     config.pluginmanager.register(LongestFirst(config, settings=session.settings), "esa-longest-first")
@@ -66,7 +68,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note which baselines were selected."""
-    session.config.stash[SESSION].select(session.items)
+    session.config.stash[STANDING].select(session.items)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -81,15 +83,14 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Nothing judged is never green; and the model is freed."""
-    state = session.config.stash[SESSION]
-    state.drop_models()
-    session.exitstatus = state.finish(int(session.exitstatus))
+    session.config.stash[SESSION].drop_models()
+    session.exitstatus = session.config.stash[STANDING].finish(int(session.exitstatus))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config: pytest.Config) -> None:
     """Show the verdicts, and how many of the selected baselines were judged."""
-    for line in config.stash[SESSION].summary():
+    for line in config.stash[STANDING].summary():
         terminalreporter.write_line(line)
 
 

@@ -28,10 +28,17 @@ _TELLS_SECONDS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """Tells of a baseline's check."""
+    """Tells of a baseline's check.
+
+    Attributes:
+        baseline: what is checked.
+        context: where to tell of it.
+        documents: whether the run's documents and record are written.
+    """
 
     baseline: Baseline
     context: CheckContext
+    documents: bool = True
 
     def recorded(self, measurement: Measurement, location: GoldenLocation) -> None:
         """The run's record, complete with its noise, is the golden now."""
@@ -50,6 +57,10 @@ class CheckReport:
         else:
             self.failed(verdict, measurement, golden, location)
         self._publish(verdict.outcome, verdict, measurement, golden, location, text)
+
+    def judged_before(self, verdict: Verdict | None) -> None:
+        """What an earlier test of this process concluded stands for this one too; None was a recording."""
+        self.context.add_property("esa_outcome", RECORDED if verdict is None else str(verdict.outcome))
 
     def failed(
         self,
@@ -85,6 +96,8 @@ class CheckReport:
 
     def keep(self, measured: Record) -> None:
         """Keep what was measured beside the documents, so that it can be accepted."""
+        if not self.documents:
+            return
         withdraw_manifest(self._output)
         keep_record(self._output, measured)
 
@@ -92,7 +105,8 @@ class CheckReport:
         """The check came to no verdict: something that it needs cannot be had here (a skip), or something is wrong."""
         settings = self.context.settings
         now = provenance(settings.root, reason=settings.reason)
-        write_unjudged(self._output, self._subject, skipped=skipped, error=error, provenance=now)
+        if self.documents:
+            write_unjudged(self._output, self._subject, skipped=skipped, error=error, provenance=now)
         if not skipped:
             self.context.add_property("esa_outcome", type(error).__name__)
 
@@ -111,16 +125,17 @@ class CheckReport:
         measured = measurement.record
         with measurement.timed("keep"):
             self.keep(measured)
-        write_documents(
-            self._output,
-            measurement,
-            verdict,
-            outcome=outcome,
-            subject=self._subject,
-            golden=golden,
-            golden_file=self._shown(location),
-            refused=refused,
-        )
+        if self.documents:
+            write_documents(
+                self._output,
+                measurement,
+                verdict,
+                outcome=outcome,
+                subject=self._subject,
+                golden=golden,
+                golden_file=self._shown(location),
+                refused=refused,
+            )
         properties = lines.properties(outcome, verdict, measured)
         text = [*text, *self._benchmarked(verdict, measured, golden), *run_lines(measurement, self.baseline.reported)]
         if self.context.verbosity >= _TELLS_SECONDS:

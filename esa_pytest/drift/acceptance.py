@@ -7,7 +7,7 @@ import numpy as np
 from esa_pytest.drift.identity import identity_changes
 from esa_pytest.drift.judge import describe_change, environment_changes
 from esa_pytest.drift.resources import resource_drifts
-from esa_pytest.drift.rules import DEFAULT_RULES
+from esa_pytest.drift.rules import DEFAULT_RULES, ResourceMode, Rules
 from esa_pytest.drift.statistics import bit_drift
 from esa_pytest.errors import AcceptanceError
 from esa_pytest.records import MEMORY, THROUGHPUT, Noise, Probe, Record, ResourceNoise, TokenScores
@@ -40,11 +40,16 @@ def why_refused(golden: Record | None, measured: Record, *, limit: float) -> str
     )
 
 
-def with_noise_of(golden: Record | None, measured: Record) -> Record:
+def with_noise_of(golden: Record | None, measured: Record, rules: Rules = DEFAULT_RULES) -> Record:
     """A measured record with all that a golden must know of its noise.
 
     A plain run measures none. The noise of the golden is that of this record too where both are of the same experiment
     in the same environment; in another one nobody has seen whether bits repeat.
+
+    Args:
+        golden: what would be replaced; None where there is nothing that can be read.
+        measured: the run.
+        rules: what it was judged by; a drift of its resources that is one by these is accepted with it.
 
     Raises:
         AcceptanceError: the record lacks its noise, and the golden's is not that of this record.
@@ -74,7 +79,7 @@ def with_noise_of(golden: Record | None, measured: Record) -> Record:
         bit_stability=golden.bit_stability,
         probe_noise=golden.probe_noise,
         noise=_carried(golden.noise, measured),
-        resource_noise=_carried_resources(golden, measured),
+        resource_noise=_carried_resources(golden, measured, rules),
         provenance={**measured.provenance, "noise_of": source},
     )
 
@@ -91,24 +96,23 @@ def adds_noise(golden: Record, measured: Record) -> bool:
     return golden.resource_noise is None and measured.resource_noise is not None
 
 
-def _carried_resources(golden: Record, measured: Record) -> ResourceNoise | None:
+def _carried_resources(golden: Record, measured: Record, rules: Rules) -> ResourceNoise | None:
     """The golden's rounds, moved to what this run used where that is a drift: it is what is accepted."""
     if golden.resource_noise is None:
         return None
     factors = {THROUGHPUT: 1.0, MEMORY: 1.0}
-    for drift in resource_drifts(golden, measured, DEFAULT_RULES):
+    for drift in resource_drifts(golden, measured, replace(rules, resources=ResourceMode.FAIL)):
         if drift.beyond and drift.golden and drift.measured:
             factors[drift.name] = drift.measured / drift.golden
-    return ResourceNoise(
-        rounds=tuple(
-            replace(
-                done,
-                efficiency=None if done.efficiency is None else done.efficiency * factors[THROUGHPUT],
-                peak_bytes=None if done.peak_bytes is None else round(done.peak_bytes * factors[MEMORY]),
-            )
-            for done in golden.resource_noise.rounds
+    rounds = tuple(
+        replace(
+            done,
+            efficiency=None if done.efficiency is None else done.efficiency * factors[THROUGHPUT],
+            peak_bytes=None if done.peak_bytes is None else round(done.peak_bytes * factors[MEMORY]),
         )
+        for done in golden.resource_noise.rounds
     )
+    return replace(golden.resource_noise, rounds=rounds)
 
 
 def _knows_its_noise(record: Record) -> bool:

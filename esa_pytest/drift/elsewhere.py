@@ -14,10 +14,14 @@ PROVEN_PAIRS: frozenset[frozenset[str]] = frozenset()
 
 
 def judge_elsewhere(golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) -> Verdict | None:
-    """Compare this run with another device's accepted one by tiers 0, 1 and 3; None without a probe on both sides.
+    """Compare this run with another device's accepted one by tiers 0, 1 and 3.
 
-    Between devices whose agreement nobody has measured, a drift of the reference is told and does not fail.
+    None where nothing can be compared: without a probe on both sides, or where the devices' contexts are not of the
+    same lengths, which makes the probe's window another one. Between devices whose agreement nobody has measured, a
+    drift of the reference is told and does not fail.
     """
+    if _lengths(golden) != _lengths(measured):
+        return None
     if changes := probe_identity_changes(golden, measured):
         return Verdict(
             outcome=Outcome.INPUTS_CHANGED,
@@ -50,3 +54,7 @@ def judge_elsewhere(golden: Record, measured: Record, rules: Rules = DEFAULT_RUL
         detectable=sight,
         resources=unjudged(f"the golden is of {golden.device}"),
     )
+
+
+def _lengths(record: Record) -> object:
+    return record.identity["windows"]["context_lengths"]

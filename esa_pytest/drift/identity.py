@@ -10,7 +10,18 @@ from esa_pytest.golden.schema import Missing, differing_leaves
 from esa_pytest.records import BlockScores, Change, Record, TokenScores
 
 # A changed text changes the tokens as well: what is nearer to the cause is named first.
-_CAUSES_FIRST = ("baseline", "model", "checkpoint", "tokenizer", "corpus", "windows", "tokens", "probe", "metrics")
+_CAUSES_FIRST = (
+    "baseline",
+    "model",
+    "checkpoint",
+    "tokenizer",
+    "corpus",
+    "windows",
+    "tokens",
+    "context",
+    "probe",
+    "metrics",
+)
 
 
 def identity_changes(golden: Record, measured: Record) -> tuple[Change, ...]:

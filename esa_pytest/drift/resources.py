@@ -17,9 +17,27 @@ import numpy as np
 
 from esa_pytest.drift.numeric import family_of
 from esa_pytest.drift.predictive import Spread, student_quantile
+from esa_pytest.drift.resource_rounds import (
+    golden_efficiency,
+    golden_peak,
+    number,
+    over_start,
+    peaks_of,
+    rounds_of,
+    undisturbed,
+)
 from esa_pytest.drift.rules import ResourceMode, Rules
 from esa_pytest.drift.sight import POWER, spoken
-from esa_pytest.records import MEASURED, MEMORY, THROUGHPUT, Outcome, Record, ResourceDrift, Tier, Verdict
+from esa_pytest.records import (
+    MEASURED,
+    MEMORY,
+    THROUGHPUT,
+    Outcome,
+    Record,
+    ResourceDrift,
+    Tier,
+    Verdict,
+)
 
 # How far the efficiency of processes on a quiet machine lies apart (logarithms), which rounds of one do not show.
 BETWEEN_PROCESSES = 0.02
@@ -31,10 +49,10 @@ LEAST_FREEDOM = 8
 # An allowance of more than this factor, in either direction, judges nothing.
 MOST_ALLOWED = 1.5
 # What decides how efficient a run can be, beside the code that is judged: versions, flags and kernels are causes.
-_DECISIVE = ("cuda.device", "placement", "batch_shapes")
-_DECISIVE_ON_CPU = ("cpu.model", "cpu.instruction_set", "cpu.threads", "placement", "batch_shapes")
+_SHAPES = ("placement", "batch_shapes", "scoring.prefill_tokens")
+_DECISIVE = ("cuda.device", *_SHAPES)
+_DECISIVE_ON_CPU = ("cpu.model", "cpu.instruction_set", "cpu.threads", *_SHAPES)
 _RECORD_ANEW = "record it anew with --snapshot-update --esa-calibrate"
-_OVER_START = ("peak_cuda_allocated_over_start_bytes", "peak_rss_over_start_bytes")
 _OUTCOMES = {THROUGHPUT: Outcome.THROUGHPUT_DRIFT, MEMORY: Outcome.MEMORY_DRIFT}
 
 
@@ -70,7 +88,7 @@ def with_resources(verdict: Verdict, golden: Record, measured: Record, rules: Ru
 def resource_drifts(golden: Record, measured: Record, rules: Rules) -> tuple[ResourceDrift, ...]:
     """Throughput and memory, each judged, or with the clause that says why it is not."""
     if rules.resources is ResourceMode.OFF:
-        return unjudged("resources are off (--esa-resources)")
+        return unjudged("resources are off (by --esa-resources, or in front of a perturbation)")
     rate = rules.false_alarm_rate / family_of(golden)
     return _throughput(golden, measured, rules, rate), _memory(golden, measured, rules, rate)
 
@@ -99,50 +117,46 @@ def describe_resource(drift: ResourceDrift) -> str:
     )
 
 
-def golden_efficiency(golden: Record) -> float | None:
-    """What is accepted: the geometric mean of the undisturbed rounds, or the recorded value where there are none."""
-    values = _undisturbed(golden)
-    return math.exp(float(np.mean(np.log(values)))) if values else _number(golden.resources, "efficiency")
-
-
 def _throughput(golden: Record, measured: Record, rules: Rules, rate: float) -> ResourceDrift:
-    before, now = golden_efficiency(golden), _number(measured.resources, "efficiency")
+    before, now = golden_efficiency(golden), number(measured.resources, "efficiency")
     known = ResourceDrift(name=THROUGHPUT, golden=before, measured=now)
-    error, freedom = (_number(measured.resources, name) for name in ("efficiency_error", "efficiency_freedom"))
+    error, freedom = (number(measured.resources, name) for name in ("efficiency_error", "efficiency_freedom"))
     if (refusal := _why_no_throughput(golden, measured, now, freedom)) is not None:
         return replace(known, refusal=refusal)
     assert now is not None and error is not None and freedom is not None  # noqa: PT018, S101  (asked before)
-    logs = np.log(_undisturbed(golden))
-    variance = float(logs.var(ddof=1)) * (1 + 1 / logs.size)
-    spread = _spread(
-        float(logs.mean()), ((variance, logs.size - 1), (error**2, freedom), (BETWEEN_PROCESSES**2, math.inf))
-    )
+    rounds = rounds_of(np.log(undisturbed(golden)), golden)
+    spread = _spread(rounds.center, (rounds.once_more, (error**2, freedom), (BETWEEN_PROCESSES**2, math.inf)))
     allowed, source = rules.widened(THROUGHPUT, math.expm1(_reach(spread, rate)), MEASURED)
     if source == MEASURED and allowed > MOST_ALLOWED - 1:
-        seconds = _number(measured.resources, "timed_seconds") or 0.0
+        seconds = number(measured.resources, "timed_seconds") or 0.0
         return replace(
             known,
             refusal=f"its noise would allow a factor of {1 + allowed:.2g}, which judges nothing: too short a run "
             f"({seconds:.2g} s timed), or too unsteady a one",
         )
     center = math.exp(spread.center)
+    # Noise is a factor, in both directions the same; what a user allows is a share of the golden's.
+    lowest = center / (1 + allowed) if source == MEASURED else center * max(0.0, 1 - allowed)
+    highest = center * (1 + allowed)
     return replace(
         known,
-        lowest=center / (1 + allowed),
-        highest=center * (1 + allowed),
-        noise=float(logs.std(ddof=1)),
+        lowest=lowest,
+        highest=highest,
+        noise=rounds.deviation,
         detectable=(1 + allowed) * math.exp(_quantile(spread, POWER)) - 1,
-        beyond=not center / (1 + allowed) <= now <= center * (1 + allowed),
+        beyond=not lowest <= now <= highest,
         source=source,
     )
 
 
 def _why_no_throughput(golden: Record, measured: Record, now: float | None, freedom: float | None) -> str | None:
-    """Why throughput is not judged, a clause; the golden's part first, since it lasts."""
+    """Why throughput is not judged, a clause; what lasts first."""
+    if (refusal := _unwatched(measured)) is not None:
+        return refusal
     noise = golden.resource_noise
     if noise is None:
         return f"the golden was recorded without their noise; {_RECORD_ANEW}"
-    values = _undisturbed(golden)
+    values = undisturbed(golden)
     if len(values) < LEAST_ROUNDS:
         disturbed = next((done.disturbance for done in noise.rounds if done.disturbance), "it has no such figure")
         return (
@@ -159,19 +173,27 @@ def _why_no_throughput(golden: Record, measured: Record, now: float | None, free
     return None if disturbance is None else str(disturbance)
 
 
+def _unwatched(measured: Record) -> str | None:
+    """Why the resources of a model on several devices are not judged, a clause; None for one on a single device."""
+    devices, _, how = measured.environment.get("placement", "").partition(", ")
+    if "tensor parallel" in how:
+        return f"the model is split over ranks ({how}), and nothing measures their noise"
+    if len(devices.split()) > 1:
+        return f"the model lies on several devices ({devices}), of which the first alone is watched"
+    return None
+
+
 def _memory(golden: Record, measured: Record, rules: Rules, rate: float) -> ResourceDrift:
-    peaks, now = _peaks(golden), _over_start(measured.resources)
-    before = float(np.mean(peaks)) if peaks else _over_start(golden.resources)
-    known = ResourceDrift(name=MEMORY, golden=before, measured=now)
+    peaks, now = peaks_of(golden), over_start(measured.resources)
+    known = ResourceDrift(name=MEMORY, golden=golden_peak(golden), measured=now)
     if (refusal := _why_no_memory(golden, measured, peaks, now)) is not None:
         return replace(known, refusal=refusal)
     assert now is not None  # noqa: S101  (asked before)
-    values = np.array(peaks, dtype=np.float64)
-    center = float(values.mean())
-    granularity = (_number(side.resources, "memory_granularity_bytes") or 0.0 for side in (golden, measured))
+    rounds = rounds_of(np.array(peaks, dtype=np.float64), golden)
+    center = rounds.center
+    granularity = (number(side.resources, "memory_granularity_bytes") or 0.0 for side in (golden, measured))
     floor = max(*granularity, MEMORY_BETWEEN_PROCESSES * center)
-    variance = float(values.var(ddof=1)) * (1 + 1 / values.size)
-    spread = _spread(center, ((variance, values.size - 1), (floor**2, math.inf)))
+    spread = _spread(center, (rounds.once_more, (floor**2, math.inf)))
     reach = _reach(spread, rate)
     share, source = rules.widened(MEMORY, reach / center if center > 0 else math.inf, MEASURED)
     if source == MEASURED and share > MOST_ALLOWED - 1:
@@ -185,7 +207,7 @@ def _memory(golden: Record, measured: Record, rules: Rules, rate: float) -> Reso
         known,
         lowest=max(0.0, center - allowed),
         highest=center + allowed,
-        noise=float(values.std(ddof=1)) / center,
+        noise=rounds.deviation / center,
         detectable=allowed + _quantile(spread, POWER),
         beyond=not abs(now - center) <= allowed,
         source=source,
@@ -193,6 +215,8 @@ def _memory(golden: Record, measured: Record, rules: Rules, rate: float) -> Reso
 
 
 def _why_no_memory(golden: Record, measured: Record, peaks: Sequence[int], now: float | None) -> str | None:
+    if (refusal := _unwatched(measured)) is not None:
+        return refusal
     if golden.resource_noise is None:
         return f"the golden was recorded without their noise; {_RECORD_ANEW}"
     if len(peaks) < LEAST_ROUNDS:
@@ -209,25 +233,6 @@ def _decisive_change(golden: Mapping[str, str], measured: Mapping[str, str]) -> 
     if differing is None:
         return None
     return f"{differing} is {measured.get(differing)} here and {golden.get(differing)} in the golden"
-
-
-def _undisturbed(golden: Record) -> list[float]:
-    rounds = () if golden.resource_noise is None else golden.resource_noise.rounds
-    return [done.efficiency for done in rounds if done.disturbance is None and done.efficiency and done.efficiency > 0]
-
-
-def _peaks(golden: Record) -> list[int]:
-    rounds = () if golden.resource_noise is None else golden.resource_noise.rounds
-    return [done.peak_bytes for done in rounds if done.peak_bytes is not None]
-
-
-def _over_start(resources: Mapping[str, float | int | str | None]) -> float | None:
-    return next((value for name in _OVER_START if (value := _number(resources, name)) is not None), None)
-
-
-def _number(resources: Mapping[str, float | int | str | None], name: str) -> float | None:
-    value = resources.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _spread(center: float, parts: Sequence[tuple[float, float]]) -> Spread:

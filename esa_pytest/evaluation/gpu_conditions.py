@@ -43,7 +43,8 @@ def read_gpu(device: torch.device) -> Figures:
     }
     found: Figures = dict.fromkeys(asked)
     for name, ask in asked.items():
-        with suppress(pynvml.NVMLError):
+        # Older bindings lack a function, older drivers an answer.
+        with suppress(pynvml.NVMLError, AttributeError):
             found[name] = ask()
     return found
 
@@ -55,6 +56,8 @@ def disturbance_of_gpu(found: Mapping[str, float | int | str | None]) -> str | N
     others, slowed = found["gpu_other_processes"], found["gpu_slowed_by"]
     if others is None:
         return "NVML does not tell whether other processes compute on the GPU"
+    if slowed is None:
+        return "NVML does not tell whether something holds the GPU's clocks down"
     if others:
         return f"{others} other {'process computes' if others == 1 else 'processes compute'} on the GPU"
     if slowed:

@@ -30,9 +30,3 @@ class Stopwatch:
             return last - first
         last.synchronize()
         return float(first.elapsed_time(last)) / 1000.0
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all that was asked of it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

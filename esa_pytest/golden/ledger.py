@@ -29,6 +29,8 @@ class AcceptedNumbers(_Strict):
         token_accuracy: a share between 0 and 1.
         num_scored_tokens: what the others rest on.
         judged_sha256: the golden's own seal.
+        efficiency: what is accepted of throughput, over the run's own matrix products; None where it is not known.
+        peak_bytes: peak memory over what was held at the beginning; None where it is not known.
     """
 
     mean_nll: Finite
@@ -36,6 +38,8 @@ class AcceptedNumbers(_Strict):
     token_accuracy: Finite
     num_scored_tokens: Annotated[int, Field(gt=0)]
     judged_sha256: Sha256
+    efficiency: Finite | None = None
+    peak_bytes: Finite | None = None
 
 
 class AcceptedDrift(_Strict):
@@ -130,7 +134,9 @@ class LedgerEntry(_Strict):
     environment: tuple[ChangedItem, ...]
 
 
-def numbers_of(metrics: Metrics, *, judged_sha256: str) -> AcceptedNumbers:
+def numbers_of(
+    metrics: Metrics, *, judged_sha256: str, efficiency: float | None = None, peak_bytes: float | None = None
+) -> AcceptedNumbers:
     """What the ledger keeps of a golden."""
     return AcceptedNumbers(
         mean_nll=metrics.mean_nll,
@@ -138,6 +144,8 @@ def numbers_of(metrics: Metrics, *, judged_sha256: str) -> AcceptedNumbers:
         token_accuracy=metrics.token_accuracy,
         num_scored_tokens=metrics.num_scored_tokens,
         judged_sha256=judged_sha256,
+        efficiency=efficiency,
+        peak_bytes=peak_bytes,
     )
 
 

@@ -159,11 +159,12 @@ def unpack(data: bytes, *, name: str) -> Record:
 
 
 def _resource_part(noise: ResourceNoise) -> dict[str, Any]:
-    return {"rounds": [asdict(done) for done in noise.rounds]}
+    return {"part": noise.part, "rounds": [asdict(done) for done in noise.rounds]}
 
 
 def _read_resources(part: schema.ResourceNoisePart) -> ResourceNoise:
-    return ResourceNoise(rounds=tuple(ResourceRound(**done.model_dump()) for done in part.rounds))
+    rounds = tuple(ResourceRound(**done.model_dump()) for done in part.rounds)
+    return ResourceNoise(rounds=rounds, part=part.part)
 
 
 def _of_part(arrays: Arrays, prefix: str) -> Arrays:

@@ -28,6 +28,7 @@ def measure_resource_noise(
     """Repeat a run six times; of a long one two batches of each context length.
 
     A part of a run has another efficiency than the whole: what is kept of it is its spread, about the recorded round.
+    Where that one cannot be believed, there is nothing to lie about, and none of them is.
 
     Args:
         model: the loaded model.
@@ -36,8 +37,9 @@ def measure_resource_noise(
         recorded: its resources.
     """
     prepared = first.prepared
-    whole = prepared.num_scored <= MOST_TOKENS
-    prepared = prepared if whole else prepared.only(_few_windows(prepared))
+    few = _few_windows(prepared)
+    part = prepared.num_scored > MOST_TOKENS and few.size < prepared.num_windows
+    prepared = prepared.only(few) if part else prepared
     repeats = []
     for number in range(2, NUM_ROUNDS + 1):
         done = evaluate(
@@ -49,7 +51,7 @@ def measure_resource_noise(
         )
         repeats.append(round_of(resources_of(model, [done])))
     begin = round_of(recorded)
-    return ResourceNoise(rounds=(begin, *(repeats if whole else _about(begin, repeats))))
+    return ResourceNoise(rounds=(begin, *(about(begin, repeats) if part else repeats)), part=part)
 
 
 def round_of(resources: Mapping[str, float | int | str | None]) -> ResourceRound:
@@ -64,19 +66,21 @@ def round_of(resources: Mapping[str, float | int | str | None]) -> ResourceRound
 
 
 def _few_windows(prepared: Prepared) -> IntArray:
-    """The first windows of each context length, enough for two of its batches."""
-    chosen: list[int] = []
+    """The first windows of each context length, enough for two of its batches, and the reference probe's."""
+    chosen = {prepared.probe_window}
     begin = 0
     for rectangle in prepared.rectangles:
         size = len(next(rectangle.batches(prepared.batch_tokens)).input_ids)
-        chosen += range(begin, begin + min(2 * size, len(rectangle.input_ids)))
+        chosen.update(range(begin, begin + min(2 * size, len(rectangle.input_ids))))
         begin += len(rectangle.input_ids)
-    return np.array(chosen, dtype=np.int32)
+    return np.array(sorted(chosen), dtype=np.int32)
 
 
-def _about(begin: ResourceRound, repeats: Sequence[ResourceRound]) -> list[ResourceRound]:
-    """Repeats of a part, moved so that they lie about the whole."""
-    efficiencies = [done.efficiency for done in repeats if done.efficiency is not None]
+def about(begin: ResourceRound, repeats: Sequence[ResourceRound]) -> list[ResourceRound]:
+    """Repeats of a part, moved so that those that can be believed lie about the whole."""
+    if begin.disturbance is not None:
+        repeats = [replace(done, disturbance=begin.disturbance) for done in repeats]
+    efficiencies = [done.efficiency for done in repeats if done.efficiency is not None and done.disturbance is None]
     peaks = [done.peak_bytes for done in repeats if done.peak_bytes is not None]
     factor = begin.efficiency / statistics.fmean(efficiencies) if begin.efficiency and efficiencies else None
     more = begin.peak_bytes - statistics.fmean(peaks) if begin.peak_bytes is not None and peaks else None

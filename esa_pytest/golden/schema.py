@@ -151,6 +151,7 @@ class ResourceRoundPart(_Strict):
 class ResourceNoisePart(_Strict):
     """How throughput and memory repeated themselves."""
 
+    part: bool
     rounds: tuple[ResourceRoundPart, ...] = Field(strict=False)
 
 

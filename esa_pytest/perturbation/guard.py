@@ -95,6 +95,8 @@ def guarded_by(
         clean=replace(
             run,
             noise=None if elsewhere or golden.noise is None else _from_here(golden.noise, run.scores),
+            # Not asked of a perturbation, and yet of the family that shares the rate of false alarms.
+            resource_noise=None if elsewhere else golden.resource_noise,
             probe_noise=None if run.probe is None else golden.probe_noise,
             bit_stability=golden.bit_stability,
         ),

@@ -23,10 +23,13 @@ class ResourceNoise:
     """How throughput and memory of an unchanged model repeated themselves.
 
     Attributes:
-        rounds: each of the same work; the one that was recorded comes first.
+        rounds: the one that was recorded comes first, behind it those that repeat it.
+        part: whether these repeat a part of the recorded work only. They then tell how far rounds lie apart and not
+            where, and are moved so that they lie about the recorded one.
     """
 
     rounds: tuple[ResourceRound, ...]
+    part: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

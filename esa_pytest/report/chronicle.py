@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from esa_pytest.drift.aggregate import RELATIVE_LOSS_TOLERANCE
 from esa_pytest.drift.walk import Walk, run_length, walks
 from esa_pytest.golden.ledger import LedgerEntry
+from esa_pytest.records import Outcome
 from esa_pytest.report.columns import aligned
 from esa_pytest.report.layout import count
 from esa_pytest.report.tables import flat
@@ -91,9 +92,23 @@ def row_of(entry: LedgerEntry) -> tuple[str, ...]:
         flat(entry.utc[:10]),
         f"{entry.new.mean_nll:.6g}",
         step,
-        flat(f"{entry.outcome}{forced}{inputs}"),
+        flat(f"{entry.outcome}{_resources(entry)}{forced}{inputs}"),
         flat(entry.reason or "-"),
     )
+
+
+def _resources(entry: LedgerEntry) -> str:
+    """From what to what efficiency or memory went, where that was what was accepted."""
+    if entry.old is None:
+        return ""
+    figures = {
+        Outcome.THROUGHPUT_DRIFT: ("efficiency", entry.old.efficiency, entry.new.efficiency, 1),
+        Outcome.MEMORY_DRIFT: ("peak MiB", entry.old.peak_bytes, entry.new.peak_bytes, 2**20),
+    }
+    for outcome, (name, before, now, unit) in figures.items():
+        if entry.outcome == outcome and before is not None and now is not None:
+            return f" ({name} {before / unit:.3g} to {now / unit:.3g})"
+    return ""
 
 
 def _walk(entries: Sequence[LedgerEntry], walk: Walk) -> str:

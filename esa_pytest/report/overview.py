@@ -179,7 +179,7 @@ def _resources(runs: Sequence[Run]) -> Section | None:
     return Section(
         slug="resources",
         title="Throughput and memory",
-        text="Efficiency is the achieved FLOP/s over that of a matrix product measured in the same run.",
+        text="Efficiency is the achieved FLOP/s over those of its own matrix products, timed in the same run.",
         tables=(table,),
     )
 

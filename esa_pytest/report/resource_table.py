@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from esa_pytest.records import THROUGHPUT
 from esa_pytest.report.runs import Run
 from esa_pytest.report.tables import NOTHING, Table
 
-_RESOURCES_TIER = 6
 # In this order; the peaks of memory come behind, each under its own name.
 _FIRST = {"throughput_tokens_per_second": "tokens/s", "efficiency": "efficiency"}
 
@@ -44,13 +44,22 @@ def _spoken(name: str) -> str:
 
 def _cell(run: Run, name: str) -> str:
     now = run.resources.get(name)
-    before = None if run.golden is None else run.golden.resources.get(name)
+    before = _golden(run, name)
     if not isinstance(now, int | float):
         return NOTHING
     if not isinstance(before, int | float):
         return _value(name, now)
     ratio = f", ×{now / before:.2f}" if before else ""  # noqa: RUF001  (a sign)
     return f"{_value(name, now)} (golden {_value(name, before)}{ratio})"
+
+
+def _golden(run: Run, name: str) -> object:
+    """What is accepted of a resource; of efficiency what tier 6 compares with, the mean over its rounds."""
+    if name == "efficiency" and run.verdict is not None:
+        for part in run.verdict.resources:
+            if part.name == THROUGHPUT and part.golden is not None:
+                return part.golden
+    return None if run.golden is None else run.golden.resources.get(name)
 
 
 def _value(name: str, value: float) -> str:
@@ -60,7 +69,11 @@ def _value(name: str, value: float) -> str:
 
 
 def _remarks(run: Run) -> str:
-    """What tier 6 concluded where it decided, and what was said of the measurement in words."""
-    decided = run.verdict is not None and run.verdict.tier == _RESOURCES_TIER
-    words = [f"{_spoken(name)}: {value}" for name, value in run.resources.items() if isinstance(value, str)]
-    return " · ".join([*([run.outcome] if decided else []), *words])
+    """What tier 6 concluded, or why it did not."""
+    parts = () if run.verdict is None else run.verdict.resources
+    refused: dict[str, list[str]] = {}
+    for part in parts:
+        if part.refusal is not None:
+            refused.setdefault(part.refusal, []).append(part.name)
+    beyond = [f"{part.name} is beyond what noise explains" for part in parts if part.beyond]
+    return " · ".join([*beyond, *(f"{' and '.join(names)} not judged: {why}" for why, names in refused.items())])

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
-from esa_pytest.drift.resources import golden_efficiency
+from esa_pytest.drift.resource_rounds import golden_efficiency
 from esa_pytest.drift.rules import TOLERANCES
 from esa_pytest.records import THROUGHPUT, Record, ResourceDrift, ResourceNoise, Tier, Verdict
 from esa_pytest.report.layout import count, labelled
 
 DISABLED_BENCHMARK = (
-    "pytest-benchmark is switched off here (it is under pytest-xdist), so its JSON lacks this run; throughput was "
-    "timed without it"
+    "pytest-benchmark is switched off here (as it is by pytest-xdist and on Ray), so its JSON lacks this run; "
+    "throughput was timed without it"
 )
 
 

@@ -87,6 +87,15 @@ class PairedPart(_Part):
     positions: tuple[PositionPart, ...] = ()
 
 
+class ResourcePart(_Part):
+    """Throughput or memory beside what is allowed, or why it was not judged."""
+
+    name: str
+    golden: Number
+    beyond: bool = False
+    refusal: str | None = None
+
+
 class VerdictPart(_Part):
     """What the check concluded, and what that rests on."""
 
@@ -98,6 +107,7 @@ class VerdictPart(_Part):
     bits: BitsPart | None = None
     reference: ReferencePart | None = None
     paired: PairedPart | None = None
+    resources: tuple[ResourcePart, ...] = ()
 
     @property
     def tier_name(self) -> str:

@@ -220,9 +220,9 @@ def test_the_shelf_keeps_the_last_model_and_drops_it_before_it_loads_another(
     assert shelf.get(baseline.model_copy(update={"type_name": "longer"})).model.network is first()
     still_there = []
 
-    def load(name: str, checkpoint: Checkpoint, *, device: torch.device, attention: str) -> LoadedModel:
+    def load(name: str, checkpoint: Checkpoint, **options: Any) -> LoadedModel:
         still_there.append(first() is not None)
-        return load_model(name, checkpoint, device=device, attention=attention)
+        return load_model(name, checkpoint, **options)
 
     monkeypatch.setattr("esa_pytest.shelf.load_model", load)
     second = weakref.ref(shelf.get(other).model.network)

@@ -13,7 +13,10 @@ JUDGED = ["  identical      256 of 256 token NLLs bit-equal*", "esa: judged 1 of
 LIGHT = """
 import sys
 import esa_pytest.plugin
-names = ("errors", "exit_status", "options", "plugin", "session")
+names = (
+    "cluster", "cluster.hooks", "commands", "errors", "evaluation", "evaluation.ranks", "exit_status", "options",
+    "plugin", "resume", "resume.hooks", "session", "standing",
+)
 light = {"esa_pytest", *(f"esa_pytest.{name}" for name in names)}
 assert {name for name in sys.modules if name.startswith("esa_pytest")} == light
 heavy = {"torch", "transformers", "numpy", "scipy", "pydantic", "syrupy.assertion", "filelock", "psutil"}

@@ -47,7 +47,7 @@ def test_an_unknown_key_lists_the_valid_ones(project: Project) -> None:
         project,
         "[[]tool.esa] has the unknown key 'golden_folder'; valid keys are accept_limit, allow_unjudged, corpora, "
         "device, evaluate_timeout, false_alarm_rate, golden_dir, load_timeout, matrix, models, output_dir, packages, "
-        "reason, rounds, strict, tolerances, types.",
+        "reason, resources, rounds, strict, tolerances, types.",
     )
 
 

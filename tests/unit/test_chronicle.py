@@ -48,6 +48,27 @@ def test_acceptances_stand_in_a_table_below_their_sparkline() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        ("throughput-drift", "throughput-drift (efficiency 0.5 to 0.4)"),
+        ("memory-drift", "memory-drift (peak MiB 100 to 150)"),
+        ("within-noise", "within-noise"),
+    ],
+)
+def test_what_was_accepted_of_a_resource_is_said(outcome: str, said: str) -> None:
+    old, new = (
+        numbers(2.0, seal).model_copy(update={"efficiency": efficiency, "peak_bytes": peak * 2.0**20})
+        for seal, efficiency, peak in (("a", 0.5, 100), ("b", 0.4, 150))
+    )
+    (line,) = [
+        line
+        for line in chronicle_lines([history((entry(2.0, 2.0, outcome=outcome, old=old, new=new),))])
+        if "-drift" in line or "within" in line
+    ]
+    assert f"  {said}  " in line
+
+
 def test_histories_are_apart() -> None:
     lines = chronicle_lines([history(chain(2.0)), history(chain(3.0))])
     assert lines[3] == ""

@@ -176,6 +176,16 @@ def test_a_gpu_of_its_own_under_its_power_cap_is_believed(nvml: FakeNvml) -> Non
     assert disturbance_of_gpu(found) is None
 
 
+@pytest.mark.parametrize("missing", ["nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetComputeRunningProcesses"])
+def test_what_the_bindings_or_the_driver_do_not_tell_is_not_taken_for_quiet(
+    nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.delattr(FakeNvml, missing)
+    found = disturbance_of_gpu(read_gpu(CUDA))
+    assert found is not None
+    assert found.startswith("NVML does not tell whether ")
+
+
 @pytest.mark.parametrize(
     ("pids", "clause"),
     [

@@ -6,6 +6,7 @@ from esa_pytest.exit_status import Failure, Status, status_of
 
 DRIFT = Failure(guarded=True, judged=True)
 OTHER_TEST = Failure(guarded=False)
+OWN_ASSERT = Failure(guarded=True, own=True)
 NO_GOLDEN = Failure(guarded=True, error="GoldenMissingError")
 TRACEBACK = Failure(guarded=True, error="RuntimeError")
 CRASHED = Failure(guarded=True)
@@ -21,7 +22,7 @@ def test_nothing_failed() -> None:
 
 
 def test_a_verdict_and_any_other_failed_test_are_a_failure_as_pytest_has_it() -> None:
-    assert status(DRIFT) is status(OTHER_TEST) is Status.DRIFTED
+    assert status(DRIFT) is status(OTHER_TEST) is status(OWN_ASSERT) is Status.DRIFTED
     assert int(Status.DRIFTED) == pytest.ExitCode.TESTS_FAILED
 
 

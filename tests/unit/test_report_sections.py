@@ -23,9 +23,21 @@ class TestSections:
             ("tiny-smoke (cpu)", "12,346 (golden 10,000, ×1.23)", "0.50", "1.50 (golden 1.00, ×1.50)"),  # noqa: RUF001
         )
 
-    def test_an_outcome_of_tier_6_and_words_on_the_measurement_stand_beside_them(self) -> None:
-        slower = document(state="failed", outcome="throughput-drift", verdict={"tier": 6}, resources={"clock": "low"})
-        assert seen(run(slower)).sections[-1].tables[0].rows[0][-1] == "throughput-drift · clock: low"
+    def test_what_tier_6_concluded_or_did_not_judge_stands_beside_them(self) -> None:
+        judged = [
+            {"name": "throughput", "golden": 0.5, "beyond": True, "refusal": None},
+            {"name": "memory", "golden": None, "beyond": False, "refusal": "the golden is of cuda-sm90"},
+        ]
+        # Under --esa-resources warn it is told of a run that passed.
+        slower = document(resources={"efficiency": 0.4}, verdict={"tier": 2, "resources": judged})
+        row = seen(run(slower)).sections[-1].tables[0].rows[0]
+        assert row[2] == "0.40 (golden 0.50, ×0.80)"  # noqa: RUF001
+        assert row[-1] == ("throughput is beyond what noise explains · memory not judged: the golden is of cuda-sm90")
+
+    def test_two_resources_refused_for_one_reason_name_it_once(self) -> None:
+        judged = [{"name": name, "golden": None, "refusal": "it was busy"} for name in ("throughput", "memory")]
+        busy = document(resources={"efficiency": 0.4}, verdict={"tier": 2, "resources": judged})
+        assert seen(run(busy)).sections[-1].tables[0].rows[0][-1] == "throughput and memory not judged: it was busy"
 
     def test_history_shows_accepted_steps_and_warns_of_a_walk(self) -> None:
         section = seen(run(unjudged()), histories=[HISTORY]).sections[-1]

@@ -106,7 +106,7 @@ def test_modes_say_what_becomes_of_a_drift() -> None:
     assert not warned.nothing_to_accept
     silenced = judge(GOLDEN, slow, without_resources(DEFAULT_RULES))
     assert silenced.outcome is Outcome.IDENTICAL
-    assert silenced.resources == unjudged("resources are off (--esa-resources)")
+    assert silenced.resources == unjudged("resources are off (by --esa-resources, or in front of a perturbation)")
 
 
 REFUSALS: list[tuple[str, Callable[[], tuple[Record, Record]], str]] = [

@@ -1,0 +1,101 @@
+"""Tier 6 where the golden's rounds repeat a part of the work, or where one device of several is watched."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from esa_pytest.drift.acceptance import with_noise_of
+from esa_pytest.drift.numeric import family_of
+from esa_pytest.drift.resource_rounds import golden_efficiency, golden_peak
+from esa_pytest.drift.resources import BETWEEN_PROCESSES, resource_drifts
+from esa_pytest.drift.rules import DEFAULT_RULES, Rules
+from esa_pytest.records import MEMORY, THROUGHPUT, Record, ResourceDrift
+from tests.unit.resource_builders import EFFICIENCIES, MIB, judged_golden, noise_of, run_using
+
+SPREAD = 0.03
+NUM_DRAWS = 2000
+RATE = 0.1
+
+
+def drift_of(name: str, golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) -> ResourceDrift:
+    return next(drift for drift in resource_drifts(golden, measured, rules) if drift.name == name)
+
+
+def test_repeats_of_a_part_tell_how_far_apart_and_not_where() -> None:
+    part = judged_golden(replace(noise_of((0.55, *EFFICIENCIES[1:]), (120.0, *[100.0] * 6)), part=True))
+    assert golden_efficiency(part) == pytest.approx(0.55)
+    assert golden_peak(part) == 120 * MIB
+    whole = judged_golden(noise_of())
+    assert golden_efficiency(whole) == pytest.approx(0.5, rel=0.01)
+    # One run says less of where the next will lie than the mean of seven.
+    wider, narrower = (drift_of(THROUGHPUT, golden, run_using()) for golden in (part, whole))
+    assert wider.lowest is not None
+    assert narrower.lowest is not None
+    assert wider.lowest / 0.55 < narrower.lowest / 0.5
+
+
+def test_runs_fail_no_more_often_where_a_part_was_repeated() -> None:
+    generator = np.random.default_rng(3)
+    rules = Rules(false_alarm_rate=RATE)
+    beyond = []
+    for _ in range(NUM_DRAWS):
+        logs = SPREAD * generator.standard_normal(7)
+        # As they are kept: the repeats' mean is moved to the recorded round.
+        logs[1:] += logs[0] - logs[1:].mean()
+        golden = judged_golden(replace(noise_of((0.5 * np.exp(logs)).tolist()), part=True))
+        here = math.hypot(BETWEEN_PROCESSES, SPREAD) * generator.standard_normal()
+        beyond.append(drift_of(THROUGHPUT, golden, run_using(efficiency=0.5 * math.exp(here)), rules).beyond)
+    share = RATE / family_of(judged_golden())
+    assert share / 50 <= np.mean(beyond) <= 1.5 * share
+
+
+@pytest.mark.parametrize(
+    ("environment", "clause"),
+    [
+        (
+            {"placement": "cuda:0 cuda:1, device_map auto"},
+            "the model lies on several devices (cuda:0 cuda:1), of which the first alone is watched",
+        ),
+        (
+            {"placement": "cpu, tensor parallel over 2 ranks"},
+            "the model is split over ranks (tensor parallel over 2 ranks), and nothing measures their noise",
+        ),
+        (
+            {"scoring.prefill_tokens": "4096"},
+            "scoring.prefill_tokens is 4096 here and None in the golden",
+        ),
+    ],
+)
+def test_what_is_not_watched_or_not_comparable_is_not_judged(environment: dict[str, str], clause: str) -> None:
+    golden, run = judged_golden(), run_using(efficiency=0.1, peak_rss_over_start_bytes=400 * MIB)
+    run = replace(run, environment={**run.environment, **environment})
+    for drift in resource_drifts(golden, run, DEFAULT_RULES):
+        assert (drift.refusal, drift.beyond) == (clause, False)
+
+
+def test_what_a_user_allows_of_throughput_is_a_share_of_the_goldens() -> None:
+    rules, golden = Rules(tolerances={THROUGHPUT: 0.3}), judged_golden()
+    before = golden_efficiency(golden)
+    assert before is not None
+    drift = drift_of(THROUGHPUT, golden, run_using(), rules)
+    assert drift.lowest == pytest.approx(0.7 * before)
+    assert drift.highest == pytest.approx(1.3 * before)
+    assert not drift_of(THROUGHPUT, golden, run_using(efficiency=0.71 * before), rules).beyond
+    assert drift_of(THROUGHPUT, golden, run_using(efficiency=0.69 * before), rules).beyond
+    # More than all of it leaves no lower bound.
+    assert drift_of(THROUGHPUT, golden, run_using(), Rules(tolerances={THROUGHPUT: 1.5})).lowest == 0.0
+
+
+def test_what_is_a_drift_by_the_users_rules_is_accepted_with_the_run() -> None:
+    golden = judged_golden()
+    slow = run_using(efficiency=0.45, peak_rss_over_start_bytes=100 * MIB)
+    strict = Rules(false_alarm_rate=0.5)
+    assert drift_of(THROUGHPUT, golden, slow, strict).beyond
+    assert not drift_of(THROUGHPUT, golden, slow).beyond
+    assert with_noise_of(golden, slow).resource_noise == golden.resource_noise
+    accepted = with_noise_of(golden, slow, strict)
+    assert golden_efficiency(accepted) == pytest.approx(0.45)
+    assert not drift_of(THROUGHPUT, accepted, slow, strict).beyond
+    assert not drift_of(MEMORY, accepted, slow, strict).beyond
