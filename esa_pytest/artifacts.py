@@ -23,7 +23,8 @@ from esa_pytest.report.layout import count
 from esa_pytest.settings import Settings
 
 _DEVICE = re.compile(r"cpu|cuda-sm\d{2,3}")
-_DTYPE = re.compile(r"bfloat16|float16|float32")
+# Several are joined, as they are where a model keeps some of its weights in float32.
+_DTYPE = re.compile(r"(bfloat16|float16|float32)(\+(bfloat16|float16|float32)){0,2}")
 # A record is below a megabyte; what unpacks to more than this was not written by a run.
 _MOST_BYTES = 64 * 2**20
 
@@ -137,7 +138,10 @@ def _location(measured: Record, settings: Settings) -> GoldenLocation:
             f"The record is of the device {_short(measured.device)}; valid devices are cpu and cuda-smNN."
         )
     if not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
-        raise AcceptanceError(f"The record is of the dtype {_short(dtype)}; valid are bfloat16, float16 and float32.")
+        raise AcceptanceError(
+            f"The record is of the dtype {_short(dtype)}; valid are bfloat16, float16 and float32, "
+            f"or several joined by +."
+        )
     return GoldenLocation(
         root=settings.golden_dir, folder=known[measured.baseline].folder, device=measured.device, dtype=dtype
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from esa_pytest.baselines.catalog import Reported
+from esa_pytest.baselines.catalog import Baseline, Reported
 from esa_pytest.evaluation.cache import write_atomically
 from esa_pytest.evaluation.calibration import reliability
 from esa_pytest.measurement import Measurement
@@ -23,6 +23,18 @@ from esa_pytest.report.documents import (
 )
 from esa_pytest.report.lines import calibration_lines, notes_lines
 from esa_pytest.report.reported import reported_lines
+
+
+def subject_of(baseline: Baseline, *, command: str) -> Subject:
+    """What a run of a baseline is of; `command` runs its test alone."""
+    reported = baseline.reported
+    return Subject(
+        baseline=baseline.id,
+        model=baseline.model_name,
+        type_name=baseline.type_name,
+        command=command,
+        reported=None if reported is None else reported.model_dump(),
+    )
 
 
 def withdraw_manifest(folder: Path) -> None:

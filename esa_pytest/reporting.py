@@ -13,7 +13,7 @@ from esa_pytest.errors import GoldenMissingError
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.provenance import provenance
 from esa_pytest.measurement import Measurement
-from esa_pytest.publishing import run_lines, withdraw_manifest, write_documents, write_unjudged
+from esa_pytest.publishing import run_lines, subject_of, withdraw_manifest, write_documents, write_unjudged
 from esa_pytest.records import Outcome, Record, Verdict
 from esa_pytest.report import lines
 from esa_pytest.report.advice import REASON
@@ -154,14 +154,7 @@ class CheckReport:
 
     @property
     def _subject(self) -> Subject:
-        reported = self.baseline.reported
-        return Subject(
-            baseline=self.baseline.id,
-            model=self.baseline.model_name,
-            type_name=self.baseline.type_name,
-            command=self.context.command,
-            reported=None if reported is None else reported.model_dump(),
-        )
+        return subject_of(self.baseline, command=self.context.command)
 
     @property
     def _output(self) -> Path:

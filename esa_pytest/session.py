@@ -3,7 +3,6 @@
 Light until a baseline is used: no torch, no pydantic.
 """
 
-import shlex
 import sys
 import tempfile
 import traceback
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from esa_pytest.commands import command_of
 from esa_pytest.errors import SettingError
 from esa_pytest.evaluation.ranks import is_follower
 from esa_pytest.standing import is_guarded
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from esa_pytest.shelf import ModelShelf
 
 SESSION = pytest.StashKey["BaselineSession"]()
-PACKAGED_SUITE = "esa_pytest.suite"
 
 
 class BaselineSession:
@@ -118,7 +117,7 @@ class BaselineSession:
             benchmark=request.getfixturevalue("benchmark") if self._benchmarks() else None,
             update=bool(self._config.option.update_snapshots),
             update_new_only=bool(self._config.option.update_new_snapshots_only),
-            command=_command(request.node),
+            command=command_of(request.node),
             imported=imported,
             verbosity=request.config.get_verbosity(),
             add_property=lambda name, value: request.node.user_properties.append((name, value)),
@@ -165,14 +164,6 @@ def _with_causes(error: BaseException | None) -> list[BaseException]:
             ahead += [error.__cause__, error.__context__]
             ahead += error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     return found
-
-
-def _command(node: pytest.Item) -> str:
-    """The command that runs one test alone."""
-    module = getattr(getattr(node, "module", None), "__name__", None)
-    if module == PACKAGED_SUITE:
-        return f"pytest --pyargs {shlex.quote(f'{PACKAGED_SUITE}::{node.name}')}"
-    return f"pytest {shlex.quote(node.nodeid)}"
 
 
 def settings_or_usage_error(session: BaselineSession) -> None:

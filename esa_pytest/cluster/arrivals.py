@@ -17,16 +17,17 @@ from esa_pytest.golden.ledger_files import seal_at, write_accepted
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import join_pair, unpack
 from esa_pytest.report.documents import MANIFEST, SUMMARY
-from esa_pytest.resume.marks import PREFIX
+from esa_pytest.resume.marks import PREFIX, forget_mark, mark_path
 
-_NAME = re.compile(r"[A-Za-z0-9@_][A-Za-z0-9@._-]*")
+_NAME = re.compile(r"[A-Za-z0-9@_][A-Za-z0-9@._+-]*")
 
 
-def bring_home(answer: Answer, *, folder: str, output_dir: Path, golden_dir: Path) -> None:
+def bring_home(answer: Answer, *, nodeid: str, folder: str, output_dir: Path, golden_dir: Path) -> None:
     """Write everything that an answer holds.
 
     Args:
         answer: of a node.
+        nodeid: of the test, as its mark names it.
         folder: of the baseline, `<model>__<type>`.
         output_dir: of the driver.
         golden_dir: of the driver.
@@ -36,7 +37,7 @@ def bring_home(answer: Answer, *, folder: str, output_dir: Path, golden_dir: Pat
     """
     _refuse_names([*answer.outputs, *answer.goldens])
     _accept(answer, GoldenLocation(root=golden_dir, folder=folder, device="", dtype=""))
-    _write_outputs(output_dir / folder, answer.outputs)
+    _write_outputs(output_dir / folder, answer.outputs, nodeid=nodeid)
 
 
 def _refuse_names(names: list[str]) -> None:
@@ -45,8 +46,10 @@ def _refuse_names(names: list[str]) -> None:
             raise ClusterError(f"A node sent a file named {name!r}, which is no file of ours; nothing of it was kept.")
 
 
-def _write_outputs(folder: Path, outputs: Mapping[str, bytes]) -> None:
+def _write_outputs(folder: Path, outputs: Mapping[str, bytes], *, nodeid: str) -> None:
     """As a check itself writes them: no document beside the record of another run, and the mark last of all."""
+    if outputs.keys() != {mark_path(folder, nodeid).name}:
+        forget_mark(folder, nodeid)
     if any(not name.startswith(PREFIX) for name in outputs):
         # A node that resumed sends nothing but the mark that it was given.
         for document in (MANIFEST, SUMMARY):

@@ -17,12 +17,16 @@ from esa_pytest.cluster.jobs import Answer, Job
 from esa_pytest.cluster.loop import Ending, Loop, Task
 from esa_pytest.cluster.needs import need_of
 from esa_pytest.cluster.order import longest_first
+from esa_pytest.commands import command_of
 from esa_pytest.errors import ClusterError
 from esa_pytest.golden.environment import variables
+from esa_pytest.golden.provenance import provenance
 from esa_pytest.options import OPTIONS
+from esa_pytest.publishing import subject_of, write_unjudged
+from esa_pytest.report.documents import MANIFEST
 from esa_pytest.report.layout import count
 from esa_pytest.resume.hooks import baseline_of, plain_nodeid
-from esa_pytest.resume.marks import mark_path
+from esa_pytest.resume.marks import forget_mark, mark_path
 from esa_pytest.resume.states import code_state, source_state
 from esa_pytest.settings import Settings
 
@@ -74,7 +78,6 @@ class Driver:
     def _job(self, item: pytest.Item, *, threads: int | None) -> Job:
         settings, baseline = self._settings, _guarded(item)
         goldens = settings.golden_dir / baseline.folder
-        mark = mark_path(settings.output_dir / baseline.folder, plain_nodeid(item))
         nodeid = plain_nodeid(item)
         return Job(
             nodeid=nodeid,
@@ -89,7 +92,7 @@ class Driver:
             code=code_state(),
             source=source_state(item.path, settings.root),
             goldens={path.name: path.read_bytes() for path in goldens.glob("[!.]*") if path.is_file()},
-            marks={mark.name: mark.read_bytes()} if settings.resume and mark.is_file() else {},
+            earlier=_earlier(settings.output_dir / baseline.folder, nodeid) if settings.resume else {},
             golden_shown=_shown(settings.golden_dir, settings.root),
         )
 
@@ -117,12 +120,15 @@ class Driver:
             try:
                 bring_home(
                     answer,
+                    nodeid=plain_nodeid(item),
                     folder=_guarded(item).folder,
                     output_dir=self._settings.output_dir,
                     golden_dir=self._settings.golden_dir,
                 )
             except ClusterError as refused:
                 error = str(refused)
+        if error is not None:
+            self._leave_unjudged(item, ClusterError(error))
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         line = _line(answer, ending)
         for report in self._reports(item, answer, error):
@@ -131,11 +137,26 @@ class Driver:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
+    def _leave_unjudged(self, item: pytest.Item, error: ClusterError) -> None:
+        """A manifest that says why, in the place of what the run before has left."""
+        settings, baseline = self._settings, _guarded(item)
+        folder = settings.output_dir / baseline.folder
+        now = provenance(settings.root, reason=settings.reason)
+        forget_mark(folder, plain_nodeid(item))
+        subject = subject_of(baseline, command=command_of(item))
+        write_unjudged(folder, subject, skipped=False, error=error, provenance=now)
+
     def _reports(self, item: pytest.Item, answer: Answer | None, error: str | None) -> list[pytest.TestReport]:
         if answer is None or error is not None:
             return _error_reports(item, f"{_guarded(item).id} could not be judged on the cluster. {error}")
         hook = self._config.hook
         return [hook.pytest_report_from_serializable(config=self._config, data=data) for data in answer.reports]
+
+
+def _earlier(folder: Path, nodeid: str) -> dict[str, bytes]:
+    """The mark of a test and the manifest that it vouches for; neither without the other."""
+    paths = (mark_path(folder, nodeid), folder / MANIFEST)
+    return {path.name: path.read_bytes() for path in paths} if all(path.is_file() for path in paths) else {}
 
 
 def _error_reports(item: pytest.Item, sentence: str) -> list[pytest.TestReport]:

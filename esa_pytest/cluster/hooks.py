@@ -95,7 +95,8 @@ class OnRay:
         finally:
             machines.close()
         others = [item for item in session.items if baseline_of(item) is None]
-        for item, following in zip(others, [*others[1:], None], strict=True):
+        # There may be none.
+        for item, following in zip(others, [*others[1:], None], strict=False):
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             _stop_early(session)
         return True

@@ -31,7 +31,7 @@ class Job(_Message):
         code: the driver's `code_state`.
         source: the driver's `source_state` of the test.
         goldens: the baseline's goldens by file name.
-        marks: of earlier verdicts, by file name.
+        earlier: the mark of an earlier verdict and the manifest that it vouches for, by file name.
         golden_shown: how people are told where the goldens lie.
     """
 
@@ -47,7 +47,7 @@ class Job(_Message):
     code: str
     source: str
     goldens: dict[str, bytes]
-    marks: dict[str, bytes]
+    earlier: dict[str, bytes]
     golden_shown: str
 
 
@@ -58,7 +58,7 @@ class Answer(_Message):
         node: the name of the machine.
         reports: of the test's phases, as pytest serialises them; none where it could not run.
         error: why it could not, as one sentence.
-        outputs: the files of the baseline's output folder.
+        outputs: the files of the baseline's output folder that were written, and the mark of a verdict that stands.
         goldens: the baseline's goldens that were written, by file name.
         ledger: the lines of those goldens.
     """

@@ -21,9 +21,10 @@ import psutil
 import pytest
 
 from esa_pytest.cluster.jobs import Answer, Job
+from esa_pytest.resume.marks import PREFIX
 from esa_pytest.resume.states import code_state, source_state
 
-_PREFIX = "esa-node-"
+_FOLDER_PREFIX = "esa-node-"
 _LAST_LINES = 5
 
 
@@ -89,7 +90,7 @@ def _run(job: Job) -> Answer:
     with _private_folder() as folder, _as_driver(job):
         goldens, outputs = folder / "goldens" / job.folder, folder / "outputs" / job.folder
         _place(goldens, job.goldens)
-        _place(outputs, job.marks)
+        _place(outputs, job.earlier)
         listener, printed = _Listener(), io.StringIO()
         arguments = [
             *job.options,
@@ -103,10 +104,15 @@ def _run(job: Job) -> Answer:
             node=platform.node(),
             reports=tuple(_told(report, private, shown) for report in listener.reports),
             error=None if listener.reports else _trouble(listener, printed.getvalue(), int(status)),
-            outputs=_read(outputs, private, shown),
+            outputs={name: data for name, data in _read(outputs, private, shown).items() if _is_news(name, data, job)},
             goldens={name: data for name, data in _read(goldens).items() if data != job.goldens.get(name)},
             ledger=_content(goldens.parent / "ledger.jsonl"),
         )
+
+
+def _is_news(name: str, data: bytes, job: Job) -> bool:
+    """Whether the driver is to hear of an output: a mark that is here still stands, a manifest may be the driver's."""
+    return name.startswith(PREFIX) or data != job.earlier.get(name)
 
 
 def _trouble(listener: _Listener, printed: str, status: int) -> str:
@@ -121,11 +127,11 @@ def _trouble(listener: _Listener, printed: str, status: int) -> str:
 def _private_folder() -> Iterator[Path]:
     """A folder of this process; those of processes that were killed are removed first."""
     place = Path(tempfile.gettempdir())
-    for left in place.glob(f"{_PREFIX}*"):
-        owner = left.name.removeprefix(_PREFIX)
+    for left in place.glob(f"{_FOLDER_PREFIX}*"):
+        owner = left.name.removeprefix(_FOLDER_PREFIX)
         if owner.isdecimal() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(left, ignore_errors=True)
-    folder = place / f"{_PREFIX}{os.getpid()}"
+    folder = place / f"{_FOLDER_PREFIX}{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     try:

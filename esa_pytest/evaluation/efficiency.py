@@ -17,6 +17,7 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from esa_pytest.evaluation.finiteness import decoder_layers
+from esa_pytest.evaluation.ranks import is_split
 from esa_pytest.evaluation.timing import Stopwatch
 from esa_pytest.records import Batch
 
@@ -63,7 +64,8 @@ class Yardstick:
 
     def __init__(self, network: PreTrainedModel, watch: Stopwatch) -> None:
         self._watch = watch
-        layers = [layer for _, layer in decoder_layers(network)]
+        # What a layer takes lies whole on each rank, and a matrix that is split does not: there is no product of them.
+        layers = [] if is_split(network) else [layer for _, layer in decoder_layers(network)]
         self._products: list[tuple[nn.Module, Tensor]] = [
             (m, m.weight) for layer in layers for m in layer.modules() if isinstance(m, nn.Linear)
         ]

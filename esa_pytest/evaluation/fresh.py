@@ -28,6 +28,7 @@ from esa_pytest.evaluation.noise_sample import NoiseSample, sample_of
 from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.processes import child_environment
 from esa_pytest.evaluation.reference import probe
+from esa_pytest.evaluation.splitting import split_of
 from esa_pytest.records import IntArray, Metrics, Probe, TokenScores, TopProbabilities
 
 _ANSWER = "esa-scores "
@@ -166,6 +167,7 @@ def main() -> None:
         locate(baseline.model, hub=hub),
         device=resolve_device(run.device),
         attention=baseline.model.attention,
+        split=split_of(baseline.model_name, baseline.model),
     )
     prepared = prepare_for(model, baseline, hub=hub).rebatched(run.batch_tokens)
     if run.windows is not None:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from esa_pytest.evaluation.ranks import is_split
+
 _PROBE_TOKENS = 16
 # Widened weights stay in a processor's cache from the copy to the product.
 _WIDENED_ENTRIES = 4096
@@ -71,13 +73,15 @@ def logits_of(head: nn.Module) -> Logits:
 def is_widened(head: nn.Module) -> bool:
     """Whether a head's product runs in float32: a plain bf16 matrix on a processor that cannot multiply those.
 
-    A head with a hook or of a class of its own is left to itself, since more may happen in it than a product.
+    A head with a hook or of a class of its own is left to itself, since more may happen in it than a product; so is one
+    whose matrix lies on several ranks.
     """
     return (
         type(head) is nn.Linear
         and head.weight.dtype is torch.bfloat16
         and head.weight.device.type == "cpu"
         and not (head._forward_hooks or head._forward_pre_hooks)  # noqa: SLF001  (torch has no other way to ask)
+        and not is_split(head)
         and not multiplies_bf16()
     )
 

@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from esa_pytest.errors import EsaError
 from esa_pytest.evaluation.checkpoints import Checkpoint, locate
 from esa_pytest.evaluation.hub import Hub
 from esa_pytest.resume.key import key_of, why_again
-from esa_pytest.resume.marks import Mark, forget_mark, read_mark, write_mark
+from esa_pytest.resume.marks import Mark, forget_mark, standing_mark, write_mark
 from esa_pytest.resume.states import golden_state, source_state
 from esa_pytest.settings import Settings
 
@@ -47,20 +47,19 @@ class Journal:
         self._hub = Hub()
 
     def begin(self, baseline: Baseline, *, nodeid: str, path: Path) -> Asked:
-        """What is known before a test runs: whether an earlier verdict stands, and if not, why."""
+        """What is known before a test runs: whether an earlier verdict stands, and if not, why.
+
+        A mark that does not stand is forgotten: the test replaces the documents that it vouches for.
+        """
+        folder = self._folder(baseline)
         golden = golden_state(self._settings.golden_dir / baseline.folder)
         asked = Asked(baseline=baseline, nodeid=nodeid, path=path, golden=golden)
-        mark = read_mark(self._folder(baseline), nodeid) if self._settings.resume else None
-        if mark is None:
-            return asked
-        try:
-            again = why_again(mark.key, self._key(asked, locate(baseline.model, hub=self._hub), golden=golden))
-        except (EsaError, OSError) as error:
-            again = str(error)
-        if again is None:
-            return Asked(baseline=baseline, nodeid=nodeid, path=path, golden=golden, earlier=mark)
-        told = f"since {mark.utc}: {again}"
-        return Asked(baseline=baseline, nodeid=nodeid, path=path, golden=golden, again=told)
+        mark = standing_mark(folder, nodeid) if self._settings.resume else None
+        again = None if mark is None else self._why_again(asked, mark)
+        if mark is not None and again is None:
+            return replace(asked, earlier=mark)
+        forget_mark(folder, nodeid)
+        return asked if mark is None else replace(asked, again=f"since {mark.utc}: {again}")
 
     def judged(
         self, asked: Asked, reports: tuple[dict[str, Any], ...], *, recorded: bool, loaded: Checkpoint | None
@@ -76,7 +75,7 @@ class Journal:
         baseline = asked.baseline
         golden = golden_state(self._settings.golden_dir / baseline.folder) if recorded else asked.golden
         try:
-            key = self._key(asked, loaded or locate(baseline.model, hub=self._hub), golden=golden)
+            key = self._key(asked, loaded or self._located(baseline), golden=golden)
         except (EsaError, OSError):
             # What cannot be named cannot be compared later; the verdict itself stands.
             return
@@ -88,6 +87,15 @@ class Journal:
         """A run that resumes nothing begins anew with the tests that it selects."""
         if not self._settings.resume:
             forget_mark(self._folder(baseline), nodeid, unless_of=self._run)
+
+    def _why_again(self, asked: Asked, mark: Mark) -> str | None:
+        try:
+            return why_again(mark.key, self._key(asked, self._located(asked.baseline), golden=asked.golden))
+        except (EsaError, OSError) as error:
+            return str(error)
+
+    def _located(self, baseline: Baseline) -> Checkpoint:
+        return locate(baseline.model, hub=self._hub, rehash=self._settings.rehash)
 
     def _key(self, asked: Asked, checkpoint: Checkpoint, *, golden: str) -> dict[str, str]:
         return key_of(

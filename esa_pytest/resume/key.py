@@ -7,6 +7,7 @@ key too many costs a second judgement, a key too few would hide a change.
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 
 import torch
 
@@ -81,18 +82,21 @@ def _change(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
 
 
 def _settings(settings: Settings, updates: Mapping[str, bool]) -> dict[str, str]:
-    """The settings that a verdict, or what is recorded, depends on."""
+    """The settings that a verdict, or what is recorded, depends on; every rule is one of them."""
     found = {
         "device": settings.device,
         "rounds": settings.rounds,
         "calibrate": settings.calibrate,
-        "false_alarm_rate": settings.rules.false_alarm_rate,
-        "tolerances": json.dumps(dict(settings.rules.tolerances), sort_keys=True),
+        **{rule.name: getattr(settings.rules, rule.name) for rule in fields(settings.rules)},
         "accept_limit": settings.accept_limit,
         "force": settings.force,
         **updates,
     }
-    return {f"setting.{name}": str(value) for name, value in found.items()}
+    return {f"setting.{name}": _plain(value) for name, value in found.items()}
+
+
+def _plain(value: object) -> str:
+    return json.dumps(dict(value), sort_keys=True) if isinstance(value, Mapping) else str(value)
 
 
 def _text(source: object) -> str:

@@ -1,7 +1,8 @@
 """The marks of what was judged: one file a test, written last of all that its check leaves, replaced whole.
 
 A mark says that everything beside it (record, summary, manifest) is complete, what the verdict was, and everything
-that decided it. A run without `--esa-resume` forgets the marks of the tests that it selects.
+that decided it. Nothing stands without the manifest that it vouches for. A run without `--esa-resume` forgets the marks
+of the tests that it selects.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from esa_pytest.evaluation.cache import remove_partials, write_atomically
+from esa_pytest.report.documents import MANIFEST
 
 PREFIX = "judged-"
 
@@ -57,8 +59,13 @@ def read_mark(folder: Path, nodeid: str) -> Mark | None:
     return mark if mark.nodeid == nodeid else None
 
 
-def forget_mark(folder: Path, nodeid: str, *, unless_of: str) -> None:
-    """Remove the mark of a test, unless it is of this very run (another worker of it may have begun already)."""
+def standing_mark(folder: Path, nodeid: str) -> Mark | None:
+    """The mark of a test; None also where the manifest that it vouches for is not there."""
+    return read_mark(folder, nodeid) if (folder / MANIFEST).is_file() else None
+
+
+def forget_mark(folder: Path, nodeid: str, *, unless_of: str | None = None) -> None:
+    """Remove the mark of a test, unless it is of the named run (another worker of it may have begun already)."""
     path = mark_path(folder, nodeid)
     if path.exists():
         mark = read_mark(folder, nodeid)

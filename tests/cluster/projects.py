@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
+
 from tests.plugin.conftest import Project
 
 NAMES = ("tiny", "second", "third")
@@ -52,8 +54,11 @@ def node_id():
     except Exception:
         return "none"
 """
-# What differs between two runs of the same, and what does not say what was computed.
-_OF_THE_RUN = ("provenance", "resources", "seconds")
+# What differs between two runs of the same, hashes over it included, and what does not say what was computed.
+_OF_THE_RUN = ("provenance", "resources", "resources_judged", "seconds", "arrays", "judged_sha256")
+_RECORD = "record-cpu-bfloat16"
+# The member that repeats the document, what is of the run included.
+_SEALED = "judged_json"
 WAIT_SECONDS = 300.0
 
 
@@ -127,6 +132,11 @@ class Three:
     def marks(self) -> set[str]:
         return {path.parent.name for path in self.outputs.glob("*/judged-*.json")}
 
+    def manifest(self, folder: str) -> dict[str, Any]:
+        content = json.loads((self.outputs / folder / "manifest.json").read_text(encoding="utf-8"))
+        assert isinstance(content, dict)
+        return content
+
     def computed(self) -> dict[str, Any]:
         """What a run left of each baseline, without what belongs to the run and its time."""
         return {folder: _computed(self.outputs / folder) for folder in FOLDERS}
@@ -176,10 +186,14 @@ def _outcomes(junit: Path) -> dict[str, list[str]]:
 
 
 def _computed(folder: Path) -> Any:
-    manifest = _without_run(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
-    summary = _without_run(json.loads((folder / "results_summary.json").read_text(encoding="utf-8")))
-    record = _without_run(json.loads((folder / "record-cpu-bfloat16.json").read_text(encoding="utf-8")))
-    return manifest, summary, record, (folder / "record-cpu-bfloat16.npz").read_bytes()
+    manifest, summary, record = (
+        _without_run(json.loads((folder / name).read_text(encoding="utf-8")))
+        for name in ("manifest.json", "results_summary.json", f"{_RECORD}.json")
+    )
+    manifest["verdict"] = _without_run(manifest["verdict"])
+    with np.load(folder / f"{_RECORD}.npz", allow_pickle=False) as arrays:
+        bits = {name: arrays[name].tobytes() for name in arrays if name != _SEALED}
+    return manifest, summary, record, bits
 
 
 def _without_run(document: dict[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,14 @@ Nothing is lost and nothing is judged twice. `CLUSTER_TIMES=10` runs the tests o
 """
 
 import os
+import shutil
 import signal
 
 import psutil
 import pytest
 import ray
 
+from esa_pytest.exit_status import Status
 from tests.cluster.machines import Machines, machines
 from tests.cluster.projects import FOLDERS, NAMES, Three, interrupt, is_alive, wait_until
 from tests.plugin.conftest import Project
@@ -77,12 +79,31 @@ def test_a_task_out_of_memory_is_an_error_of_its_baseline_and_not_tried_for_ever
     with machines(memory_usage_threshold=threshold, memory_monitor_refresh_ms=100) as cluster:
         cluster.grow_to(1)
         done = three.run("--esa-ray", cluster.address)
-    assert done.status == pytest.ExitCode.TESTS_FAILED
+    assert done.status == Status.BROKEN
     assert done.outcomes == PASSED | {"test_baseline[second-smoke]": ["error"]}, done.output
     assert "second-smoke could not be judged on the cluster. It ran out of memory on its node" in done.output
     assert "esa: judged 2 of 3" in done.output
     assert len(three.started("second")) == 1
     assert three.marks() == {"tiny__smoke", "third__smoke"}
+    left = three.manifest("second__smoke")
+    assert (left["state"], left["outcome"]) == ("error", "ClusterError")
+    assert left["reason"].startswith("It ran out of memory on its node")
+
+
+def test_a_node_that_comes_to_no_verdict_takes_the_earlier_one_away(three: Three, three_nodes: Machines) -> None:
+    three_nodes.grow_to(3)
+    first = three.run("--esa-ray", three_nodes.address)
+    assert (first.status, three.marks()) == (0, set(FOLDERS)), first.output
+    shutil.rmtree(three.folder / "baselines_golden/second__smoke")
+    broken = three.run("--esa-ray", three_nodes.address, "--esa-resume")
+    assert broken.status == Status.BROKEN, broken.output
+    assert broken.output.count("  resumed        judged at ") == 2
+    assert three.marks() == {"tiny__smoke", "third__smoke"}
+    assert {folder: three.manifest(folder)["state"] for folder in FOLDERS} == {
+        "tiny__smoke": "passed",
+        "second__smoke": "error",
+        "third__smoke": "passed",
+    }
 
 
 def test_goldens_recorded_on_nodes_come_home_with_their_lines(three: Three, three_nodes: Machines) -> None:

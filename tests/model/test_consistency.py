@@ -1,5 +1,7 @@
 """A run is compared with what should give the same: its other rounds, another batch shape, a fresh process."""
 
+import io
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +13,15 @@ from torch import Tensor
 
 from esa_pytest import consistency
 from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.baselines.sources import FolderModel
 from esa_pytest.consistency import measure_consistency
 from esa_pytest.errors import EvaluationError
+from esa_pytest.evaluation import fresh
 from esa_pytest.evaluation.evaluate import Round, evaluate
-from esa_pytest.evaluation.fresh import FreshScores, bits_of, scores_of_fresh_process
+from esa_pytest.evaluation.fresh import FreshRun, FreshScores, bits_of, scores_of_fresh_process
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.metrics import compute_metrics
+from esa_pytest.evaluation.splitting import WHOLE, Split
 from esa_pytest.records import Consistency, Repeat
 from tests.model.tiny import evaluate_tiny, load_folder, prepare_tiny, tiny_baseline
 
@@ -159,3 +164,21 @@ def test_a_fresh_process_that_fails_is_told_with_its_last_line(
         "A fresh process that was to repeat tiny-tiny ended with 3 and no result (the last line); mend the cause and "
         "run again."
     )
+
+
+def test_a_fresh_process_spreads_its_model_as_this_one_does(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    baseline = tiny_baseline(Path(), corpus)
+    spread = baseline.model_copy(update={"model": FolderModel(path=Path(), device_map="sequential")})
+    run = FreshRun(baseline=spread, device="cpu", threads=1, batch_tokens=64)
+    asked: list[Split] = []
+
+    def loaded(*_: Any, split: Split = WHOLE, **__: Any) -> None:
+        asked.append(split)
+        raise EvaluationError("seen")
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO(run.model_dump_json()))
+    monkeypatch.setattr(fresh, "locate", lambda *_, **__: None)
+    monkeypatch.setattr(fresh, "load_model", loaded)
+    with pytest.raises(EvaluationError, match="seen"):
+        fresh.main()
+    assert asked == [Split(device_map="sequential")]

@@ -108,6 +108,18 @@ def test_without_products_there_is_no_efficiency(
     assert used["efficiency_freedom"] == 0
 
 
+def test_a_network_that_lies_on_several_ranks_is_measured_beside_none() -> None:
+    network, watch = build_network("llama"), Stopwatch(CPU)
+    # As a DTensor has it.
+    network.get_output_embeddings().weight.placements = ()
+    begin = watch.mark()
+    yardstick = Yardstick(network, watch)
+    with yardstick.laid(), torch.inference_mode():
+        for _ in range(LEAST_APART):
+            network(input_ids=torch.arange(8)[None])
+    assert yardstick.portions(begin, watch.mark()) == []
+
+
 @given(st.lists(st.tuples(st.integers(1, 4), st.floats(1e-4, 10)), min_size=1, max_size=30))
 def test_ceiling_is_the_rate_of_all_and_its_error_that_of_equal_work(drawn: list[tuple[int, float]]) -> None:
     portions = [Portion(shape=(size,), flops=float(size), seconds=seconds) for size, seconds in drawn]

@@ -88,6 +88,12 @@ def test_a_change_of_the_weights_is_seen() -> None:
     assert float((after.nll - before.nll).abs().max()) > 0.01
 
 
+def _on_several_ranks(head: nn.Linear) -> nn.Linear:
+    # As a DTensor has it.
+    head.weight.placements = ()  # type: ignore[attr-defined]
+    return head
+
+
 def _with_hook(head: nn.Linear) -> nn.Linear:
     head.register_forward_hook(lambda _module, _inputs, output: output * 2)
     return head
@@ -102,11 +108,12 @@ class _Scaled(nn.Linear):
     "make",
     [
         lambda: _with_hook(_head(30)),
+        lambda: _on_several_ranks(_head(30)),
         lambda: _Scaled(HIDDEN, 30).bfloat16(),
         lambda: _head(30).float(),
         lambda: nn.Sequential(_head(30)),
     ],
-    ids=["hooked", "of a class of its own", "float32", "no matrix"],
+    ids=["hooked", "split over ranks", "of a class of its own", "float32", "no matrix"],
 )
 def test_what_may_be_more_than_a_bf16_product_is_left_to_itself(make: Callable[[], Any]) -> None:
     head = make()

@@ -304,11 +304,15 @@ TAMPERED: list[tuple[Callable[[dict[str, Any], dict[str, Any]], None], str]] = [
     ),
     (
         lambda document, _: set_dtype(document, "../float32"),
-        "The record is of the dtype '../float32'; valid are bfloat16, float16 and float32.",
+        "The record is of the dtype '../float32'; valid are bfloat16, float16 and float32, or several joined by +.",
+    ),
+    (
+        lambda document, _: set_dtype(document, "float32+../x"),
+        "The record is of the dtype 'float32+../x'; valid are bfloat16, float16 and float32, or several joined by +.",
     ),
     (
         lambda document, _: document.update(identity={"model": []}),
-        "The record is of the dtype None; valid are bfloat16, float16 and float32.",
+        "The record is of the dtype None; valid are bfloat16, float16 and float32, or several joined by +.",
     ),
     (
         lambda _, members: members.update(nll=np.full_like(members["nll"], np.nan)),
@@ -341,6 +345,14 @@ class TestUntrusted:
             assert contents(goldens_of(recorded)) == before
             for part, content in files.items():
                 part.write_bytes(content)
+
+    def test_a_record_of_several_dtypes_is_accepted(
+        self, recorded: Project, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        rewritten(record_of(recorded), lambda document, _: set_dtype(document, "bfloat16+float32"))
+        status, lines, _ = run(capsys, "accept", record_of(recorded))
+        assert (status, lines[0].split(":")[0]) == (OK, "accepted   tiny-smoke (cpu, bfloat16+float32)")
+        assert recorded.golden.with_name("cpu-bfloat16+float32.json").exists()
 
     def test_an_edited_record_is_refused(self, recorded: Project, capsys: pytest.CaptureFixture[str]) -> None:
         path = record_of(recorded)

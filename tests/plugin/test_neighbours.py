@@ -14,8 +14,8 @@ LIGHT = """
 import sys
 import esa_pytest.plugin
 names = (
-    "cluster", "cluster.hooks", "errors", "evaluation", "evaluation.ranks", "exit_status", "options", "plugin",
-    "resume", "resume.hooks", "session", "standing",
+    "cluster", "cluster.hooks", "commands", "errors", "evaluation", "evaluation.ranks", "exit_status", "options",
+    "plugin", "resume", "resume.hooks", "session", "standing",
 )
 light = {"esa_pytest", *(f"esa_pytest.{name}" for name in names)}
 assert {name for name in sys.modules if name.startswith("esa_pytest")} == light

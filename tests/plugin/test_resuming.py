@@ -1,10 +1,16 @@
 """`--esa-resume` judges only what the last run did not finish, and shows the rest as it was judged."""
 
+import json
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import esa_pytest.resume.journal  # noqa: F401
+from esa_pytest.drift.rules import Rules
+from esa_pytest.evaluation.checkpoints import Checkpoint, locate
+from esa_pytest.exit_status import Status
+from esa_pytest.resume import journal
 from tests.plugin.conftest import Project
 
 RESUMED = "  resumed        judged at *, and nothing that decides has changed since"
@@ -52,3 +58,36 @@ class TestWhatIsJudgedAgain:
         other = recorded.golden.with_name("cuda-sm90-bfloat16.json")
         other.write_bytes(recorded.golden.read_bytes())
         self.resumed_after(recorded).stdout.fnmatch_lines(["  judged again   since *: golden changed"])
+
+    def test_another_rule(self, recorded: Project) -> None:
+        recorded.run("--esa-resources", "off")
+        key = json.loads(mark(recorded).read_text(encoding="utf-8"))["key"]
+        assert {f"setting.{rule.name}" for rule in fields(Rules)} <= key.keys()
+        again = self.resumed_after(recorded, "--esa-resources", "fail")
+        again.stdout.fnmatch_lines(["  judged again   since *: setting.resources off -> fail"])
+
+    def test_a_verdict_whose_documents_another_try_replaced(self, recorded: Project) -> None:
+        recorded.run()
+        content = recorded.golden.read_bytes()
+        recorded.golden.unlink()
+        assert self.resumed_after(recorded).ret == Status.BROKEN
+        recorded.golden.write_bytes(content)
+        assert recorded.manifest()["state"] == "error"
+        assert self.resumed_after(recorded).ret == pytest.ExitCode.OK
+        (recorded.output / "manifest.json").unlink()
+        assert self.resumed_after(recorded).ret == pytest.ExitCode.OK
+
+    def test_weights_whose_kept_hash_is_not_to_be_believed(
+        self, recorded: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[bool] = []
+
+        def noted(*arguments: Any, rehash: bool = False, **named: Any) -> Checkpoint:
+            asked.append(rehash)
+            return locate(*arguments, rehash=rehash, **named)
+
+        recorded.run()
+        monkeypatch.setattr(journal, "locate", noted)
+        recorded.run("--esa-resume").stdout.fnmatch_lines([RESUMED])
+        recorded.run("--esa-resume", "--esa-rehash").stdout.fnmatch_lines([RESUMED])
+        assert asked == [False, True]

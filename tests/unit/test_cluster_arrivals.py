@@ -14,9 +14,12 @@ from esa_pytest.golden.ledger_files import read_ledger
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import pack, split_pair
 from esa_pytest.records import Record
+from esa_pytest.resume.marks import mark_path
 from tests.unit.builders import small_record
 
 FOLDER = "tiny__smoke"
+TEST = "tests/test_it.py::test_baseline[tiny-smoke]"
+MARK = mark_path(Path(), TEST).name
 NOW = {
     "utc": "2026-11-24T12:00:00+00:00",
     "git_sha": None,
@@ -41,7 +44,7 @@ def recorded(root: Path, measured: Record, golden: Record | None = None) -> Answ
 
 
 def home(answer: Answer, root: Path) -> None:
-    bring_home(answer, folder=FOLDER, output_dir=root / "outputs", golden_dir=root / "goldens")
+    bring_home(answer, nodeid=TEST, folder=FOLDER, output_dir=root / "outputs", golden_dir=root / "goldens")
 
 
 @pytest.mark.parametrize("name", ["../manifest.json", "a/b.json", ".hidden", "", "a\nb", "..", "/etc/passwd"])
@@ -56,7 +59,7 @@ def test_outputs_are_written_with_the_mark_last_and_no_old_manifest_beside_a_new
 ) -> None:
     folder = tmp_path / "outputs" / FOLDER
     home(Answer(node="n", outputs={"manifest.json": b"old"}), tmp_path)
-    outputs = {"judged-00.json": b"{}", "manifest.json": b"new", "a.txt": b"a"}
+    outputs = {MARK: b"{}", "manifest.json": b"new", "a.txt": b"a"}
     written: list[str] = []
 
     def write(path: Path, data: bytes) -> None:
@@ -66,15 +69,31 @@ def test_outputs_are_written_with_the_mark_last_and_no_old_manifest_beside_a_new
 
     monkeypatch.setattr("esa_pytest.cluster.arrivals.write_atomically", write)
     home(Answer(node="n", outputs=outputs), tmp_path)
-    assert written == ["a.txt", "manifest.json", "judged-00.json"]
+    assert written == ["a.txt", "manifest.json", MARK]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == outputs
 
 
 def test_a_node_that_resumed_leaves_the_documents_alone(tmp_path: Path) -> None:
     home(Answer(node="n", outputs={"manifest.json": b"old"}), tmp_path)
-    home(Answer(node="n", outputs={"judged-00.json": b"{}"}), tmp_path)
+    home(Answer(node="n", outputs={MARK: b"{}"}), tmp_path)
     names = {path.name for path in (tmp_path / "outputs" / FOLDER).iterdir()}
-    assert names == {"manifest.json", "judged-00.json"}
+    assert names == {"manifest.json", MARK}
+
+
+def test_a_mark_goes_with_the_documents_that_it_vouched_for(tmp_path: Path) -> None:
+    home(Answer(node="n", outputs={"manifest.json": b"old", MARK: b"{}", "judged-other.json": b"{}"}), tmp_path)
+    home(Answer(node="n", outputs={"manifest.json": b"an error"}), tmp_path)
+    names = {path.name for path in (tmp_path / "outputs" / FOLDER).iterdir()}
+    assert names == {"manifest.json", "judged-other.json"}
+    # A test that began anew and left nothing has no verdict either.
+    home(Answer(node="n", outputs={MARK: b"{}"}), tmp_path)
+    home(Answer(node="n"), tmp_path)
+    assert not (tmp_path / "outputs" / FOLDER / MARK).exists()
+
+
+def test_a_model_of_several_dtypes_comes_home(tmp_path: Path) -> None:
+    home(Answer(node="n", outputs={"record-cpu-bfloat16+float32.json": b"{}"}), tmp_path)
+    assert (tmp_path / "outputs" / FOLDER / "record-cpu-bfloat16+float32.json").read_bytes() == b"{}"
 
 
 def test_a_golden_comes_home_with_its_line(tmp_path: Path) -> None:

@@ -24,16 +24,20 @@ def test_it(request, capsys):
     assert (os.environ["ESA_NOTE"], os.environ.get("OMP_NUM_THREADS")) == ("told", None)
     assert sys.argv == ["pytest", "-m", "smoke"]
     out = Path(config.getoption("--esa-output-dir")) / "tiny__smoke/manifest.json"
+    assert out.read_bytes() == b"yesterday's"
+    if "ESA_DONE" in os.environ:
+        return
     out.write_text('{"golden_file": "' + str(golden_dir) + '/tiny__smoke/cpu.json"}')
     request.node.user_properties.append(("esa_report", f"see {golden_dir}/x"))
 """
 
 
 def job(root: Path, **changes: object) -> Job:
-    path = root / "test_remote.py"
+    # Each under a module's name of its own: they are imported into this process.
+    path = root / f"test_{root.name}.py"
     path.write_text(TEST, encoding="utf-8")
     fields: dict[str, object] = {
-        "nodeid": "test_remote.py::test_it",
+        "nodeid": f"{path.name}::test_it",
         "argument": f"{path}::test_it",
         "folder": "tiny__smoke",
         "root": str(root),
@@ -45,7 +49,7 @@ def job(root: Path, **changes: object) -> Job:
         "code": code_state(),
         "source": source_state(path, root),
         "goldens": {"cpu.json": b"golden"},
-        "marks": {"judged-1.json": b"{}"},
+        "earlier": {"judged-1.json": b"{}", "manifest.json": b"yesterday's"},
         "golden_shown": "baselines_golden",
     }
     return Job.model_validate(fields | changes)
@@ -69,6 +73,13 @@ def test_a_job_runs_with_the_drivers_variables_and_files(tmp_path: Path, monkeyp
     assert json.loads(answer.outputs["manifest.json"]) == {"golden_file": "baselines_golden/tiny__smoke/cpu.json"}
     assert (answer.goldens, answer.ledger) == ({}, b"")
     assert (Path.cwd(), list(sys.path), list(sys.argv)) == before
+
+
+def test_the_drivers_own_manifest_is_not_sent_back(tmp_path: Path) -> None:
+    variables = {"ESA_NOTE": "told", "OMP_NUM_THREADS": None, "ESA_DONE": "1"}
+    answer = answered(job(tmp_path, variables=variables))
+    assert [report["outcome"] for report in answer.reports] == ["passed"] * 3
+    assert answer.outputs == {"judged-1.json": b"{}"}
 
 
 @pytest.mark.parametrize(

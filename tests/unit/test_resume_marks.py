@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esa_pytest.resume.key import why_again
-from esa_pytest.resume.marks import Mark, forget_mark, mark_path, read_mark, write_mark
+from esa_pytest.resume.marks import Mark, forget_mark, mark_path, read_mark, standing_mark, write_mark
 from esa_pytest.resume.states import golden_state, source_state
 
 TEST = "tests/test_it.py::test_baseline[tiny-smoke]"
@@ -40,6 +40,15 @@ def test_a_run_forgets_the_marks_of_others_and_not_its_own(tmp_path: Path) -> No
     forget_mark(tmp_path, TEST, unless_of="r2")
     assert not list(tmp_path.iterdir())
     forget_mark(tmp_path, TEST, unless_of="r2")
+
+
+def test_a_mark_stands_beside_its_manifest_alone(tmp_path: Path) -> None:
+    write_mark(tmp_path, mark())
+    assert standing_mark(tmp_path, TEST) is None
+    (tmp_path / "manifest.json").write_bytes(b"{}")
+    assert standing_mark(tmp_path, TEST) == mark()
+    forget_mark(tmp_path, TEST)
+    assert standing_mark(tmp_path, TEST) is None
 
 
 @given(KEYS, KEYS)
