@@ -1,5 +1,7 @@
 """pytester for the tests of the plugin itself, and all baselines in one worker."""
 
+import gc
+
 import pytest
 
 pytest_plugins = ["pytester"]
@@ -19,3 +21,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.own_markers = [mark for mark in item.own_markers if mark.name != "xdist_group"]
         item.add_marker(pytest.mark.xdist_group("baselines"))
     items.sort(key=lambda item: "esa_baseline" not in getattr(item, "fixturenames", ()))
+
+
+def pytest_collection_finish() -> None:
+    """Let every later collection of garbage leave alone what collecting the tests has imported, torch among it.
+
+    A check asks for one with every evaluation, which costs half a second among a million objects; a user's own run has
+    them frozen from the start.
+    """
+    gc.collect()
+    gc.freeze()
