@@ -1,4 +1,7 @@
-"""The journal of one session: marks what is judged, and finds what an earlier run judged under the same key."""
+"""The journal of one session: marks what is judged, and finds what an earlier run judged under the same key.
+
+Loads no torch before a key is asked for: the check imports that in its own way, and tells how long it took.
+"""
 
 import datetime
 from collections.abc import Mapping
@@ -10,7 +13,6 @@ from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.errors import EsaError
 from esa_pytest.evaluation.checkpoints import Checkpoint, locate
 from esa_pytest.evaluation.hub import Hub
-from esa_pytest.resume.key import key_of, why_again
 from esa_pytest.resume.marks import Mark, forget_mark, standing_mark, write_mark
 from esa_pytest.resume.states import golden_state, source_state
 from esa_pytest.settings import Settings
@@ -89,6 +91,8 @@ class Journal:
             forget_mark(self._folder(baseline), nodeid, unless_of=self._run)
 
     def _why_again(self, asked: Asked, mark: Mark) -> str | None:
+        from esa_pytest.resume.key import why_again
+
         try:
             return why_again(mark.key, self._key(asked, self._located(asked.baseline), golden=asked.golden))
         except (EsaError, OSError) as error:
@@ -98,6 +102,8 @@ class Journal:
         return locate(baseline.model, hub=self._hub, rehash=self._settings.rehash)
 
     def _key(self, asked: Asked, checkpoint: Checkpoint, *, golden: str) -> dict[str, str]:
+        from esa_pytest.resume.key import key_of
+
         return key_of(
             asked.baseline,
             self._settings,
