@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
@@ -155,12 +154,10 @@ def _memory(network: PreTrainedModel, batch: Batch) -> dict[str, int]:
     """Peak resident bytes while a batch is scored, over those of the process that has scored a small one."""
     small = replace(batch, input_ids=batch.input_ids[:1, :64], targets=batch.targets[:1, :64])
     _score(network, small)
-    before = psutil.Process().memory_info().rss
     with peak_memory(CPU) as peak:
         _score(network, batch)
-    (highest,) = peak.values()
     logits = batch.targets.size * int(network.config.vocab_size) * 2
-    return {"peak_bytes": highest - before, "logits_bytes": logits}
+    return {"peak_bytes": peak["peak_rss_over_start_bytes"], "logits_bytes": logits}
 
 
 def _score(network: PreTrainedModel, batch: Batch) -> None:
