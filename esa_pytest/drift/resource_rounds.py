@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esa_pytest.records import FloatArray, Record
-
-_OVER_START = ("peak_cuda_allocated_over_start_bytes", "peak_rss_over_start_bytes")
+from esa_pytest.records import FloatArray, Record, peak_over_start
 
 
 def golden_efficiency(golden: Record) -> float | None:
@@ -71,8 +69,9 @@ def peaks_of(golden: Record) -> list[int]:
 
 
 def over_start(resources: Mapping[str, float | int | str | None]) -> float | None:
-    """A run's own peak in bytes over what was held when it began."""
-    return next((value for name in _OVER_START if (value := number(resources, name)) is not None), None)
+    """A run's own peak in bytes over what was held when it began, as the number that is judged."""
+    peak = peak_over_start(resources)
+    return None if peak is None else float(peak)
 
 
 def number(resources: Mapping[str, float | int | str | None], name: str) -> float | None:

@@ -26,8 +26,6 @@ from esa_pytest.records import Batch, NonFinite, TokenProbabilities, TokenScores
 
 # A progress bar appears for what takes longer than this, on a terminal only.
 _PROGRESS_DELAY_SECONDS = 2.0
-# What makes a window smaller for the device, by whether all of it goes through the model at once.
-_SIZES = {True: "context_lengths", False: "chunk_tokens"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +109,10 @@ def evaluate(
             return replace(done, halvings=halvings)
         smaller = prepared.halved()
         if smaller is None:
+            size = "context_lengths" if prepared.chunk_tokens is None else "chunk_tokens"
             raise InsufficientMemoryError(
                 f"The device {model.device} ran out of memory with a single window a batch ({prepared.batch_shapes}); "
-                f"free some, use a larger device, or lower {_SIZES[prepared.chunk_tokens is None]} of the baseline "
-                "type."
+                f"free some, use a larger device, or lower {size} of the baseline type."
             )
         prepared = smaller
         halvings += 1

@@ -12,11 +12,10 @@ from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.noise_sample import MOST_TOKENS
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.golden.assembly import resources_of
-from esa_pytest.records import IntArray, ResourceNoise, ResourceRound
+from esa_pytest.records import IntArray, ResourceNoise, ResourceRound, peak_over_start
 
 # With the recorded one.
 NUM_ROUNDS = 7
-_OVER_START = ("peak_cuda_allocated_over_start_bytes", "peak_rss_over_start_bytes")
 
 
 def measure_resource_noise(
@@ -57,10 +56,9 @@ def measure_resource_noise(
 def round_of(resources: Mapping[str, float | int | str | None]) -> ResourceRound:
     """What tier 6 compares of a run's resources."""
     efficiency, disturbance = resources.get("efficiency"), resources.get("disturbance")
-    peaks = [value for name in _OVER_START if isinstance(value := resources.get(name), int)]
     return ResourceRound(
         efficiency=efficiency if isinstance(efficiency, float) else None,
-        peak_bytes=peaks[0] if peaks else None,
+        peak_bytes=peak_over_start(resources),
         disturbance=None if disturbance is None else str(disturbance),
     )
 

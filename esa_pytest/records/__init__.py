@@ -12,7 +12,7 @@ from esa_pytest.records.context import (
     context_metric_names,
 )
 from esa_pytest.records.noise import Noise, Variant
-from esa_pytest.records.resources import ResourceDrift, ResourceNoise, ResourceRound
+from esa_pytest.records.resources import ResourceDrift, ResourceNoise, ResourceRound, peak_over_start
 from esa_pytest.records.run import (
     BitStability,
     Calibration,
@@ -96,4 +96,5 @@ __all__ = [
     "Verdict",
     "Window",
     "context_metric_names",
+    "peak_over_start",
 ]

@@ -1,6 +1,9 @@
 """What a run used: how that repeats itself, and how it compares with what is accepted."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+_OVER_START = ("peak_cuda_allocated_over_start_bytes", "peak_rss_over_start_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,3 +63,9 @@ class ResourceDrift:
     beyond: bool = False
     source: str = ""
     refusal: str | None = None
+
+
+def peak_over_start(resources: Mapping[str, float | int | str | None]) -> int | None:
+    """A run's own peak in bytes over what was held when it began; None where it is not known."""
+    values = (resources.get(name) for name in _OVER_START)
+    return next((value for value in values if isinstance(value, int)), None)
