@@ -58,7 +58,9 @@ def test_a_phase_that_takes_too_long_fails_by_its_name(
             )
         ]
     )
-    result.stdout.no_fnmatch_line("*Timeout (>*")
+    # An alarm that struck a weak reference's callback is swallowed there, and pytest then tells of it as a
+    # warning; what must not be shown is pytest-timeout's own failure.
+    result.stdout.no_fnmatch_line("E *Timeout (>*")
     result.stdout.fnmatch_lines(["esa: judged 0 of 1"])
 
 
