@@ -31,6 +31,8 @@ class BaselineType(Entry):
         calibration: whether the model's probabilities are examined (ECE, Brier, entropy, top-k mass).
         other_batch_shape: whether the evaluation is repeated in another batch shape.
         fresh_process: whether the evaluation is repeated in a new process.
+        widened_products: whether a CPU without bf16 arithmetic multiplies in float32 and rounds to bf16, several times
+            faster; what torch itself makes of bf16 matrices there is then not guarded.
         context: what is asked of long contexts; documents longer than the context are then scored by windows that
             overlap, whatever the stride.
     """
@@ -45,6 +47,7 @@ class BaselineType(Entry):
     calibration: bool = False
     other_batch_shape: bool = False
     fresh_process: bool = False
+    widened_products: bool = False
     context: ContextPlan | None = None
 
     @model_validator(mode="after")

@@ -41,15 +41,18 @@ from esa_pytest.records import (
 
 # How far the efficiency of processes on a quiet machine lies apart (logarithms), which rounds of one do not show.
 BETWEEN_PROCESSES = 0.02
-# Of memory likewise: a share of it, and never less than what the kernel or the allocator takes at a time.
+# Of memory likewise, and never less than what the kernel or the allocator takes at a time: on a GPU a share of what the
+# work takes, on a CPU of all that is resident, of which the C library decides what it gives back.
 MEMORY_BETWEEN_PROCESSES = 0.02
+# An allowance of more than this share of the whole peak, weights included, judges nothing.
+MOST_ALLOWED_MEMORY = 0.25
 LEAST_ROUNDS = 5
 # Fewer comparisons between products of one shape do not tell how far a ceiling can be believed.
 LEAST_FREEDOM = 8
 # An allowance of more than this factor, in either direction, judges nothing.
 MOST_ALLOWED = 1.5
 # What decides how efficient a run can be, beside the code that is judged: versions, flags and kernels are causes.
-_SHAPES = ("placement", "batch_shapes", "scoring.prefill_tokens")
+_SHAPES = ("placement", "batch_shapes", "scoring.prefill_tokens", "scoring.products")
 _DECISIVE = ("cuda.device", *_SHAPES)
 _DECISIVE_ON_CPU = ("cpu.model", "cpu.instruction_set", "cpu.threads", *_SHAPES)
 _RECORD_ANEW = "record it anew with --snapshot-update --esa-calibrate"
@@ -191,23 +194,25 @@ def _memory(golden: Record, measured: Record, rules: Rules, rate: float) -> Reso
     assert now is not None  # noqa: S101  (asked before)
     rounds = rounds_of(np.array(peaks, dtype=np.float64), golden)
     center = rounds.center
+    resident = number(golden.resources, "peak_rss_bytes")
+    whole = resident or number(golden.resources, "peak_cuda_allocated_bytes") or center
     granularity = (number(side.resources, "memory_granularity_bytes") or 0.0 for side in (golden, measured))
-    floor = max(*granularity, MEMORY_BETWEEN_PROCESSES * center)
+    floor = max(*granularity, MEMORY_BETWEEN_PROCESSES * (resident or center))
     spread = _spread(center, (rounds.once_more, (floor**2, math.inf)))
     reach = _reach(spread, rate)
     share, source = rules.widened(MEMORY, reach / center if center > 0 else math.inf, MEASURED)
-    if source == MEASURED and share > MOST_ALLOWED - 1:
+    if source == MEASURED and reach > MOST_ALLOWED_MEMORY * whole:
         return replace(
             known,
-            refusal=f"its noise and the size of pages would allow {reach / 2**20:.2g} MiB beside a peak of "
-            f"{center / 2**20:.2g} MiB, which judges nothing",
+            refusal=f"its noise and the size of pages would allow {reach / 2**20:.2g} MiB of a peak of "
+            f"{whole / 2**20:.2g} MiB, which judges nothing",
         )
-    allowed = share * center
+    allowed = share * center if center > 0 else reach
     return replace(
         known,
         lowest=max(0.0, center - allowed),
         highest=center + allowed,
-        noise=rounds.deviation / center,
+        noise=rounds.deviation / center if center > 0 else None,
         detectable=allowed + _quantile(spread, POWER),
         beyond=not abs(now - center) <= allowed,
         source=source,

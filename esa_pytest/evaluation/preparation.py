@@ -106,6 +106,7 @@ def prepare(
         sample_every=sample_every(sum(window.num_scored for segment in segments for window in segment.windows)),
         chunk_tokens=None if kind.context is None else kind.context.chunk_tokens[device_type],
         context=layout.context,
+        widened_products=kind.widened_products,
     )
 
 

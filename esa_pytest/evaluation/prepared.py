@@ -70,6 +70,7 @@ class Prepared:
         sample_every: of a window's targets, the likeliest tokens of each so many-th are kept.
         chunk_tokens: most tokens of a window that go through the model at once; None for all.
         context: what is scored beside, of long contexts; None where the baseline asks for none.
+        widened_products: whether a CPU without bf16 arithmetic multiplies in float32.
     """
 
     segments: tuple[Segment, ...]
@@ -83,6 +84,7 @@ class Prepared:
     sample_every: int
     chunk_tokens: int | None = None
     context: ContextTexts | None = None
+    widened_products: bool = False
 
     @property
     def batches(self) -> tuple[Batch, ...]:

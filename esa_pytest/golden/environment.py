@@ -52,6 +52,7 @@ def environment_of(model: LoadedModel, done: Round, *, packages: Sequence[str] =
         "scoring.head": done.head,
         "scoring.version": str(SCORING_VERSION),
         **({} if chunk_tokens is None else {"scoring.prefill_tokens": str(chunk_tokens)}),
+        **({"scoring.products": "in float32"} if done.widened else {}),
     }
     return dict(sorted(found.items()))
 

@@ -7,7 +7,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
-from esa_pytest.evaluation import head
+from esa_pytest.evaluation import widening
 from esa_pytest.evaluation.loading import LoadedModel
 from tests.model.fake_hub import FakeHub, point_to, serving
 from tests.model.tiny import FAMILIES, load_folder, save_tiny, write_corpus
@@ -41,7 +41,7 @@ def llama(llama_checkpoint: Path) -> LoadedModel:
 @pytest.fixture
 def native_head(monkeypatch: pytest.MonkeyPatch) -> None:
     """The head is applied as the model itself does it, also where the processor has no bf16 arithmetic."""
-    monkeypatch.setattr(head, "multiplies_bf16", lambda: True)
+    monkeypatch.setattr(widening, "multiplies_bf16", lambda: True)
 
 
 @pytest.fixture

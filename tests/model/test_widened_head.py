@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from esa_pytest.evaluation import head as heads
+from esa_pytest.evaluation import widening
 from esa_pytest.evaluation.byte_tokenizer import VOCABULARY
 from esa_pytest.evaluation.head import head_path, is_widened, logits_of
 from esa_pytest.evaluation.loading import LoadedModel
@@ -27,7 +27,7 @@ HIDDEN = 48
 @pytest.fixture(autouse=True)
 def without_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a processor of AVX2 alone."""
-    monkeypatch.setattr(heads, "multiplies_bf16", lambda: False)
+    monkeypatch.setattr(widening, "multiplies_bf16", lambda: False)
 
 
 def _head(entries: int, *, bias: bool = False) -> nn.Linear:

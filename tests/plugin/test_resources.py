@@ -29,7 +29,7 @@ class Used:
             "efficiency": 0.5,
             "efficiency_error": 0.005,
             "efficiency_freedom": 40,
-            "peak_rss_bytes": 900 * MIB,
+            "peak_rss_bytes": 300 * MIB,
             "peak_rss_over_start_bytes": 100 * MIB,
             "disturbance": None,
         }
@@ -71,10 +71,10 @@ def test_life_of_a_golden_whose_throughput_drifts(judged: Project, used: Used) -
     passed = judged.run()
     passed.stdout.fnmatch_lines(
         [
-            "  throughput     1,000 tok/s, 1.00 of the golden's efficiency; peak rss 0.88 GiB; batch 4x32",
+            "  throughput     1,000 tok/s, 1.00 of the golden's efficiency; peak rss 0.29 GiB; batch 4x32",
             "  resources      efficiency 0.5, the golden's 0.5 (allowed 0.456 to 0.548, measured)",
-            "                 memory over the beginning 100.0 MiB, the golden's 100.0 (allowed 91.2 to 108.8, *)",
-            "  would have caught: any changed bit · reference * nats · bf16 mean * · throughput 15% · memory 14 MiB",
+            "                 memory over the beginning 100.0 MiB, the golden's 100.0 (allowed 73.5 to 126.5, *)",
+            "  would have caught: any changed bit · reference * nats · bf16 mean * · throughput 15% · memory 41 MiB",
         ]
     )
     before = judged.golden.read_bytes()
@@ -133,7 +133,7 @@ def test_memory_drifts_warn_or_are_not_asked(judged: Project, used: Used, capsys
         [
             (
                 "*EsaWarning: tiny-smoke: the peak memory over the beginning is 150.0 MiB, the golden's 100.0, allowed "
-                "are 91.2 to 108.8 (measured): more"
+                "are 73.5 to 126.5 (measured): more"
             ),
             "  identical      256 of 256 token NLLs bit-equal*",
         ]

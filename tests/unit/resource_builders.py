@@ -43,12 +43,12 @@ def noise_of(
     )
 
 
-def judged_golden(noise: ResourceNoise | None = None) -> Record:
-    """A golden whose throughput and memory can be judged."""
+def judged_golden(noise: ResourceNoise | None = None, **used: Any) -> Record:
+    """A golden whose throughput and memory can be judged; `used` of its resources are others."""
     return replace(
         small_record(),
         environment={**ENVIRONMENT, **PLACE},
-        resources=USED,
+        resources=USED | used,
         resource_noise=noise_of() if noise is None else noise,
     )
 

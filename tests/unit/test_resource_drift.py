@@ -166,7 +166,7 @@ REFUSALS: list[tuple[str, Callable[[], tuple[Record, Record]], str]] = [
     (
         MEMORY,
         lambda: (judged_golden(noise_of(peaks=[3.0] * 7)), run_using()),
-        "its noise and the size of pages would allow 8.8 MiB beside a peak of 3 MiB, which judges nothing",
+        "its noise and the size of pages would allow 8.8 MiB of a peak of 3 MiB, which judges nothing",
     ),
     (
         MEMORY,

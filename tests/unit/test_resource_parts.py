@@ -99,3 +99,39 @@ def test_what_is_a_drift_by_the_users_rules_is_accepted_with_the_run() -> None:
     assert golden_efficiency(accepted) == pytest.approx(0.45)
     assert not drift_of(THROUGHPUT, accepted, slow, strict).beyond
     assert not drift_of(MEMORY, accepted, slow, strict).beyond
+
+
+# As the rounds of one process were seen to differ, of a process that holds 816 MiB at its peak.
+UNSTEADY = (122.0, 81.0, 88.0, 100.0, 106.0, 112.0, 99.0)
+
+
+def test_unsteady_memory_is_judged_beside_all_that_is_resident() -> None:
+    """Of what a run takes over its start the allowance is much; of the peak that people see it is little."""
+    noise = noise_of(peaks=UNSTEADY)
+    assert drift_of(MEMORY, judged_golden(noise), run_using()).refusal is not None
+    golden = judged_golden(noise, peak_rss_bytes=816 * MIB)
+    drift = drift_of(MEMORY, golden, run_using(peak_rss_over_start_bytes=190 * MIB))
+    assert drift.refusal is None
+    assert not drift.beyond
+    assert drift_of(MEMORY, golden, run_using(peak_rss_over_start_bytes=400 * MIB)).beyond
+    assert drift.highest is not None
+    assert drift.highest < 300 * MIB
+
+
+def test_processes_on_a_cpu_differ_by_a_share_of_what_is_resident_and_on_a_gpu_of_the_work() -> None:
+    steady = noise_of(peaks=[8.0] * 7)
+    for resources, highest in (
+        ({"peak_rss_bytes": 500 * MIB}, 60),
+        ({"peak_cuda_allocated_bytes": 500 * MIB}, 20),
+    ):
+        drift = drift_of(MEMORY, judged_golden(steady, **resources), run_using(peak_rss_over_start_bytes=9 * MIB))
+        assert not drift.beyond
+        assert drift.highest is not None
+        assert 9 * MIB < drift.highest < highest * MIB
+
+
+def test_a_run_that_took_nothing_over_its_start_is_judged_by_what_may_differ() -> None:
+    golden = judged_golden(noise_of(peaks=[0.0] * 7), peak_rss_bytes=500 * MIB)
+    drift = drift_of(MEMORY, golden, run_using(peak_rss_over_start_bytes=200 * MIB))
+    assert (drift.golden, drift.lowest, drift.noise, drift.beyond) == (0.0, 0.0, None, True)
+    assert not drift_of(MEMORY, golden, run_using(peak_rss_over_start_bytes=9 * MIB)).beyond
