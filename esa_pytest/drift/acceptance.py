@@ -10,7 +10,7 @@ from esa_pytest.drift.resources import resource_drifts
 from esa_pytest.drift.rules import DEFAULT_RULES, ResourceMode, Rules
 from esa_pytest.drift.statistics import bit_drift
 from esa_pytest.errors import AcceptanceError
-from esa_pytest.records import MEMORY, THROUGHPUT, Noise, Probe, Record, ResourceNoise, TokenScores
+from esa_pytest.records import MEMORY, Noise, Probe, Record, ResourceNoise, TokenScores
 
 _MEASURE_IT = (
     "run it there with --esa-calibrate, or record it there with --snapshot-update, and take the record of that run"
@@ -100,15 +100,20 @@ def _carried_resources(golden: Record, measured: Record, rules: Rules) -> Resour
     """The golden's rounds, moved to what this run used where that is a drift: it is what is accepted."""
     if golden.resource_noise is None:
         return None
-    factors = {THROUGHPUT: 1.0, MEMORY: 1.0}
+    factor, more = 1.0, 0.0
     for drift in resource_drifts(golden, measured, replace(rules, resources=ResourceMode.FAIL)):
-        if drift.beyond and drift.golden and drift.measured:
-            factors[drift.name] = drift.measured / drift.golden
+        if not drift.beyond or drift.golden is None or drift.measured is None:
+            continue
+        if drift.name == MEMORY:
+            # How far its rounds lie apart comes from the allocator, and does not grow with the work.
+            more = drift.measured - drift.golden
+        else:
+            factor = drift.measured / drift.golden
     rounds = tuple(
         replace(
             done,
-            efficiency=None if done.efficiency is None else done.efficiency * factors[THROUGHPUT],
-            peak_bytes=None if done.peak_bytes is None else round(done.peak_bytes * factors[MEMORY]),
+            efficiency=None if done.efficiency is None else done.efficiency * factor,
+            peak_bytes=None if done.peak_bytes is None else max(0, round(done.peak_bytes + more)),
         )
         for done in golden.resource_noise.rounds
     )

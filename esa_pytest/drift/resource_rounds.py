@@ -12,13 +12,15 @@ from esa_pytest.records import FloatArray, Record, peak_over_start
 def golden_efficiency(golden: Record) -> float | None:
     """What is accepted: the geometric mean of the undisturbed rounds, or the recorded value where there are none."""
     values = undisturbed(golden)
-    return math.exp(_center(np.log(values), golden)) if values else number(golden.resources, "efficiency")
+    if not values:
+        return number(golden.resources, "efficiency")
+    return values[0] if of_a_part(golden) else math.exp(float(np.log(values).mean()))
 
 
 def golden_peak(golden: Record) -> float | None:
-    """Likewise of memory: the mean of the rounds in bytes over what was held, or the recorded value."""
+    """Likewise of memory, in bytes over what was held: of the recorded round, the first of its process."""
     peaks = peaks_of(golden)
-    return _center(np.array(peaks, dtype=np.float64), golden) if peaks else over_start(golden.resources)
+    return float(peaks[0]) if peaks else over_start(golden.resources)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,23 +38,26 @@ class Rounds:
     once_more: tuple[float, float]
 
 
-def rounds_of(values: FloatArray, golden: Record) -> Rounds:
-    """Rounds of the same work have a mean; those of a part of it were made to lie about the recorded one."""
-    repeats = values[1:] if _of_a_part(golden) else values
+def rounds_of(values: FloatArray, *, about_first: bool) -> Rounds:
+    """What rounds say of one more.
+
+    Args:
+        values: of the rounds, the recorded one first.
+        about_first: whether the others tell only how far rounds lie apart, and not where: those of a part of the work
+            were made to lie about the recorded round, and of memory a later round takes less.
+    """
+    repeats = values[1:] if about_first else values
     variance = float(repeats.var(ddof=1))
-    known_by = 1 if _of_a_part(golden) else values.size
+    known_by = 1 if about_first else values.size
     return Rounds(
-        center=_center(values, golden),
+        center=float(values[0] if about_first else values.mean()),
         deviation=math.sqrt(variance),
         once_more=(variance * (1 + 1 / known_by), repeats.size - 1),
     )
 
 
-def _center(values: FloatArray, golden: Record) -> float:
-    return float(values[0] if _of_a_part(golden) else values.mean())
-
-
-def _of_a_part(golden: Record) -> bool:
+def of_a_part(golden: Record) -> bool:
+    """Whether the rounds behind the recorded one did a part of its work."""
     return golden.resource_noise is not None and golden.resource_noise.part
 
 

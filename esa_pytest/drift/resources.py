@@ -21,6 +21,7 @@ from esa_pytest.drift.resource_rounds import (
     golden_efficiency,
     golden_peak,
     number,
+    of_a_part,
     over_start,
     peaks_of,
     rounds_of,
@@ -41,9 +42,11 @@ from esa_pytest.records import (
 
 # How far the efficiency of processes on a quiet machine lies apart (logarithms), which rounds of one do not show.
 BETWEEN_PROCESSES = 0.02
-# Of memory likewise, and never less than what the kernel or the allocator takes at a time: on a GPU a share of what the
-# work takes, on a CPU of all that is resident, of which the C library decides what it gives back.
+# Of memory likewise, a share of it, and never less than what the kernel or the allocator takes at a time.
 MEMORY_BETWEEN_PROCESSES = 0.02
+# On a CPU the C library decides what it gives back: alone in its process a small model takes up to 5 MiB more over the
+# start than behind others (docs/measurements/2026-11-24-efficiency.md).
+RESIDENT_BETWEEN_PROCESSES = 4 * 2**20
 # An allowance of more than this share of the whole peak, weights included, judges nothing.
 MOST_ALLOWED_MEMORY = 0.25
 LEAST_ROUNDS = 5
@@ -127,7 +130,7 @@ def _throughput(golden: Record, measured: Record, rules: Rules, rate: float) -> 
     if (refusal := _why_no_throughput(golden, measured, now, freedom)) is not None:
         return replace(known, refusal=refusal)
     assert now is not None and error is not None and freedom is not None  # noqa: PT018, S101  (asked before)
-    rounds = rounds_of(np.log(undisturbed(golden)), golden)
+    rounds = rounds_of(np.log(undisturbed(golden)), about_first=of_a_part(golden))
     spread = _spread(rounds.center, (rounds.once_more, (error**2, freedom), (BETWEEN_PROCESSES**2, math.inf)))
     allowed, source = rules.widened(THROUGHPUT, math.expm1(_reach(spread, rate)), MEASURED)
     if source == MEASURED and allowed > MOST_ALLOWED - 1:
@@ -192,12 +195,13 @@ def _memory(golden: Record, measured: Record, rules: Rules, rate: float) -> Reso
     if (refusal := _why_no_memory(golden, measured, peaks, now)) is not None:
         return replace(known, refusal=refusal)
     assert now is not None  # noqa: S101  (asked before)
-    rounds = rounds_of(np.array(peaks, dtype=np.float64), golden)
+    # What is judged is the first round of its process too, and those behind it find memory that it has left.
+    rounds = rounds_of(np.array(peaks, dtype=np.float64), about_first=True)
     center = rounds.center
     resident = number(golden.resources, "peak_rss_bytes")
     whole = resident or number(golden.resources, "peak_cuda_allocated_bytes") or center
     granularity = (number(side.resources, "memory_granularity_bytes") or 0.0 for side in (golden, measured))
-    floor = max(*granularity, MEMORY_BETWEEN_PROCESSES * (resident or center))
+    floor = max(*granularity, MEMORY_BETWEEN_PROCESSES * center, RESIDENT_BETWEEN_PROCESSES if resident else 0.0)
     spread = _spread(center, (rounds.once_more, (floor**2, math.inf)))
     reach = _reach(spread, rate)
     share, source = rules.widened(MEMORY, reach / center if center > 0 else math.inf, MEASURED)

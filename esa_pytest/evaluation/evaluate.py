@@ -48,7 +48,7 @@ class Round:
         head: how the head was applied, as `head_path` calls it.
         flags: torch's switches as they stood during the round.
         prepared: what was scored, in the batches that fitted.
-        widened: whether all products of bf16 matrices ran in float32.
+        widened: whether `linear` and `matmul` of bf16 matrices ran in float32.
         halvings: how often the batch was halved for lack of memory.
     """
 

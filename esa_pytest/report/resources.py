@@ -1,5 +1,6 @@
 """What tier 6 says, as the lines that a person reads, and as the figures that other tools keep."""
 
+import math
 from collections.abc import Mapping
 
 from esa_pytest.drift.resource_rounds import golden_efficiency
@@ -58,8 +59,18 @@ def resource_remedy(verdict: Verdict) -> str | None:
     """What else may be done about a drift of throughput or memory alone, as a sentence."""
     if verdict.tier is not Tier.RESOURCES:
         return None
-    names = " and ".join(f"{drift.name} = 0.2" for drift in verdict.resources if drift.beyond)
-    return f"To allow more: {names} (shares) in {TOLERANCES}; to be told only: --esa-resources warn."
+    shares = [(drift.name, _share(drift)) for drift in verdict.resources if drift.beyond]
+    names = " and ".join(f"{name} = {share:g}" for name, share in shares if share is not None)
+    more = f"To allow more: {names} (shares) in {TOLERANCES}; to be" if names else "To be"
+    return f"{more} told only: --esa-resources warn."
+
+
+def _share(drift: ResourceDrift) -> float | None:
+    """The least twentieth of the golden's value that would allow a drift; None where that is nothing."""
+    if not drift.golden or drift.measured is None:
+        return None
+    # What is a twentieth but for its last digits is not rounded up to the next.
+    return math.ceil(round(20 * abs(drift.measured / drift.golden - 1), 6)) / 20
 
 
 def resource_lines(verdict: Verdict | None) -> list[str]:

@@ -73,8 +73,8 @@ def test_life_of_a_golden_whose_throughput_drifts(judged: Project, used: Used) -
         [
             "  throughput     1,000 tok/s, 1.00 of the golden's efficiency; peak rss 0.29 GiB; batch 4x32",
             "  resources      efficiency 0.5, the golden's 0.5 (allowed 0.456 to 0.548, measured)",
-            "                 memory over the beginning 100.0 MiB, the golden's 100.0 (allowed 73.5 to 126.5, *)",
-            "  would have caught: any changed bit · reference * nats · bf16 mean * · throughput 15% · memory 41 MiB",
+            "                 memory over the beginning 100.0 MiB, the golden's 100.0 (allowed 82.3 to 117.7, *)",
+            "  would have caught: any changed bit · reference * nats · bf16 mean * · throughput 15% · memory 27 MiB",
         ]
     )
     before = judged.golden.read_bytes()
@@ -133,7 +133,7 @@ def test_memory_drifts_warn_or_are_not_asked(judged: Project, used: Used, capsys
         [
             (
                 "*EsaWarning: tiny-smoke: the peak memory over the beginning is 150.0 MiB, the golden's 100.0, allowed "
-                "are 73.5 to 126.5 (measured): more"
+                "are 82.3 to 117.7 (measured): more"
             ),
             "  identical      256 of 256 token NLLs bit-equal*",
         ]

@@ -16,6 +16,7 @@ USED: dict[str, float | int | str | None] = {
     "efficiency_error": 0.005,
     "efficiency_freedom": 40,
     "timed_seconds": 12.0,
+    "peak_cuda_allocated_bytes": 400 * MIB,
     "peak_rss_over_start_bytes": 100 * MIB,
     "memory_granularity_bytes": 2 * MIB,
     "disturbance": None,

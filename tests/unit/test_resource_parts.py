@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from esa_pytest.drift.acceptance import with_noise_of
+from esa_pytest.drift.judge import judge
 from esa_pytest.drift.numeric import family_of
 from esa_pytest.drift.resource_rounds import golden_efficiency, golden_peak
 from esa_pytest.drift.resources import BETWEEN_PROCESSES, resource_drifts
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.records import MEMORY, THROUGHPUT, Record, ResourceDrift
+from esa_pytest.report.resources import resource_remedy
 from tests.unit.resource_builders import EFFICIENCIES, MIB, judged_golden, noise_of, run_using
 
 SPREAD = 0.03
@@ -102,13 +104,14 @@ def test_what_is_a_drift_by_the_users_rules_is_accepted_with_the_run() -> None:
 
 
 # As the rounds of one process were seen to differ, of a process that holds 816 MiB at its peak.
-UNSTEADY = (122.0, 81.0, 88.0, 100.0, 106.0, 112.0, 99.0)
+UNSTEADY = (122.0, *(81.0, 88.0, 100.0, 106.0, 112.0, 99.0) * 2)
 
 
 def test_unsteady_memory_is_judged_beside_all_that_is_resident() -> None:
     """Of what a run takes over its start the allowance is much; of the peak that people see it is little."""
-    noise = noise_of(peaks=UNSTEADY)
-    assert drift_of(MEMORY, judged_golden(noise), run_using()).refusal is not None
+    noise = noise_of([0.5] * len(UNSTEADY), UNSTEADY)
+    small = judged_golden(noise, peak_rss_bytes=200 * MIB)
+    assert drift_of(MEMORY, small, run_using()).refusal is not None
     golden = judged_golden(noise, peak_rss_bytes=816 * MIB)
     drift = drift_of(MEMORY, golden, run_using(peak_rss_over_start_bytes=190 * MIB))
     assert drift.refusal is None
@@ -121,13 +124,52 @@ def test_unsteady_memory_is_judged_beside_all_that_is_resident() -> None:
 def test_processes_on_a_cpu_differ_by_a_share_of_what_is_resident_and_on_a_gpu_of_the_work() -> None:
     steady = noise_of(peaks=[8.0] * 7)
     for resources, highest in (
-        ({"peak_rss_bytes": 500 * MIB}, 60),
-        ({"peak_cuda_allocated_bytes": 500 * MIB}, 20),
+        ({"peak_rss_bytes": 500 * MIB}, (20, 30)),
+        ({"peak_cuda_allocated_bytes": 500 * MIB}, (12, 20)),
     ):
         drift = drift_of(MEMORY, judged_golden(steady, **resources), run_using(peak_rss_over_start_bytes=9 * MIB))
         assert not drift.beyond
         assert drift.highest is not None
-        assert 9 * MIB < drift.highest < highest * MIB
+        assert highest[0] * MIB < drift.highest < highest[1] * MIB
+
+
+def test_weights_do_not_widen_what_a_process_may_take() -> None:
+    """Thirty times the resident set, most of it weights, and the same allowance."""
+    allowed = set()
+    for resident in (500, 15_000):
+        golden = judged_golden(noise_of(peaks=[8.0] * 7), peak_rss_bytes=resident * MIB)
+        allowed.add(drift_of(MEMORY, golden, run_using()).highest)
+    assert len(allowed) == 1
+
+
+def test_the_first_round_of_a_process_is_what_is_compared_with() -> None:
+    """Rounds behind it find memory that it has left, and say how far rounds lie apart alone."""
+    golden = judged_golden(noise_of(peaks=(120.0, *[100.0] * 6)), peak_rss_bytes=800 * MIB)
+    drift = drift_of(MEMORY, golden, run_using(peak_rss_over_start_bytes=120 * MIB))
+    assert (drift.golden, drift.noise, drift.beyond) == (120.0 * MIB, 0.0, False)
+    assert drift_of(MEMORY, golden, run_using(peak_rss_over_start_bytes=90 * MIB)).beyond
+
+
+@pytest.mark.parametrize(("before", "now"), [(0.0, 200.0), (300.0, 0.0)])
+def test_what_was_accepted_passes_from_nothing_or_to_nothing(before: float, now: float) -> None:
+    golden = judged_golden(noise_of(peaks=[before] * 7), peak_rss_bytes=800 * MIB)
+    run = run_using(peak_rss_over_start_bytes=round(now * MIB))
+    assert drift_of(MEMORY, golden, run).beyond
+    accepted = with_noise_of(golden, run)
+    again = drift_of(MEMORY, accepted, run)
+    assert (again.golden, again.beyond) == (now * MIB, False)
+
+
+def test_the_remedy_allows_what_drifted_and_promises_nothing_of_nothing() -> None:
+    for before, now, share in ((100.0, 300.0, 2.0), (300.0, 100.0, 0.7), (0.0, 200.0, None)):
+        golden = judged_golden(noise_of(peaks=[before] * 7), peak_rss_bytes=800 * MIB)
+        run = run_using(peak_rss_over_start_bytes=round(now * MIB))
+        told = resource_remedy(judge(golden, run)) or ""
+        if share is None:
+            assert told == "To be told only: --esa-resources warn."
+            continue
+        assert told.startswith(f"To allow more: memory = {share:g} (shares) in ")
+        assert not drift_of(MEMORY, golden, run, Rules(tolerances={MEMORY: share})).beyond
 
 
 def test_a_run_that_took_nothing_over_its_start_is_judged_by_what_may_differ() -> None:
