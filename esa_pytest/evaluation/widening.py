@@ -52,7 +52,9 @@ class WideLinear:
         """
         num_outputs, num_inputs = weight.shape
         rows = values.reshape(values.numel() // num_inputs, num_inputs)
-        wide = functional.pad(rows.float(), (0, 0, 0, max(0, _LEAST_ROWS - len(rows))))
+        wide = rows.float()
+        if len(rows) < _LEAST_ROWS:
+            wide = functional.pad(wide, (0, 0, 0, _LEAST_ROWS - len(rows)))
         products = torch.empty(len(rows), num_outputs, dtype=values.dtype)
         for begin in range(0, num_outputs, _WIDENED_ENTRIES):
             some = slice(begin, begin + _WIDENED_ENTRIES)
@@ -94,7 +96,7 @@ class _Widened(TorchFunctionMode):
     ) -> Any:
         named = kwargs or MappingProxyType({})
         if len(args) > 1 and not named.keys() - {"bias"} and can_widen(*args[:2]):
-            if func is functional.linear:
+            if func is functional.linear and args[1].dim() == 2:
                 return self._linear(*args, **named)
             if func in _MATMULS:
                 return torch.matmul(args[0].float(), args[1].float()).to(torch.bfloat16)
