@@ -74,7 +74,7 @@ def test_a_pass_says_what_it_would_have_caught(recorded: Project) -> None:
             "  identical      256 of 256 token NLLs bit-equal   loss *  ppl *  acc *%",
             "  throughput     * tok/s, * of the golden's efficiency; peak rss * GiB; batch 4x32",
             "  strata         mine * (256)",
-            "  would have caught: any changed bit · reference * nats",
+            "  would have caught: any changed bit · reference * nats*",
             "esa: judged 1 of 1",
         ]
     )
