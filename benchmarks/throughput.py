@@ -11,6 +11,7 @@ ours reach. Every figure is a ratio of medians of interleaved rounds.
 """
 
 import argparse
+import gc
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -113,6 +114,9 @@ def _against_others(setting: Setting, gguf: Path, rounds: int) -> list[dict[str,
         "ours, standard": lambda: _ours(setting, probabilities=True),
         **others,
     }
+    # As the plugin does behind its imports: each evaluation collects garbage before its memory is measured.
+    gc.collect()
+    gc.freeze()
     seconds = interleaved(contenders, rounds=rounds)
     rows = ratio_rows(seconds, against=BARE)
     ceiling = _ceiling(setting)

@@ -16,11 +16,11 @@ from esa_pytest.evaluation.determinism import deterministic, torch_flags
 from esa_pytest.evaluation.efficiency import Portion, Yardstick
 from esa_pytest.evaluation.finiteness import watch_layers
 from esa_pytest.evaluation.head import head_is_separable, head_path
+from esa_pytest.evaluation.likelihoods import BatchScores
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.memory import peak_memory
 from esa_pytest.evaluation.prefill import locate_in_chunks, score_in_chunks
 from esa_pytest.evaluation.prepared import Prepared
-from esa_pytest.evaluation.scoring import BatchScores
 from esa_pytest.evaluation.timing import Stopwatch
 from esa_pytest.evaluation.widening import multiplies_bf16, widened_products
 from esa_pytest.records import Batch, NonFinite, TokenProbabilities, TokenScores, TopProbabilities

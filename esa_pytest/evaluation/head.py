@@ -1,7 +1,8 @@
 """The head on its own: whether it may be, and its logits for a few rows at a time."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -35,13 +36,29 @@ def head_is_separable(network: PreTrainedModel, *, device: torch.device) -> bool
         return False
     vocabulary = network.get_input_embeddings().weight.shape[0]
     input_ids = (torch.arange(_PROBE_TOKENS, device=device) * 7919 % vocabulary)[None]
-    with torch.inference_mode():
+    with torch.inference_mode(), _listening(body) as heard:
         whole = network(input_ids=input_ids, use_cache=False).logits
-        hidden = hidden_states(network, input_ids)
-        split = head(hidden)
+        split = head(heard[0] if len(heard) == 1 else hidden_states(network, input_ids))
     if whole.shape != split.shape or whole.dtype != split.dtype:
         return False
     return bool(torch.equal(whole, split) or not whole.isfinite().all())
+
+
+@contextmanager
+def _listening(body: nn.Module) -> Iterator[list[Tensor]]:
+    """What the body puts out whenever it is asked as `hidden_states` asks it: a pass that need not be done twice."""
+    heard: list[Tensor] = []
+
+    def note(_body: nn.Module, positional: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        told = {name for name, value in named.items() if value is not None}
+        if len(positional) < 2 and told <= {"input_ids", "use_cache"}:
+            heard.append(output.last_hidden_state)
+
+    handle = body.register_forward_hook(note, with_kwargs=True)
+    try:
+        yield heard
+    finally:
+        handle.remove()
 
 
 def head_path(network: PreTrainedModel, *, split: bool) -> str:
@@ -52,22 +69,49 @@ def head_path(network: PreTrainedModel, *, split: bool) -> str:
 
 
 def logits_of(head: nn.Module) -> Logits:
-    """The way in which a separable head is applied to a few rows: itself, or its product in float32."""
-    if not is_widened(head):
+    """The way in which a separable head is applied to a few rows: a plain matrix's product, or the head itself.
+
+    What it returns is good until it is asked again.
+    """
+    if not _is_plain(head):
         return head
-    assert isinstance(head, nn.Linear)  # noqa: S101  (`is_widened` asked)
-    return partial(WideLinear(), weight=head.weight, bias=head.bias)
+    return _Product(head)
+
+
+class _Product:
+    """The product of a plain head, put where the one before was: fresh memory takes as long as the product itself."""
+
+    def __init__(self, head: nn.Linear) -> None:
+        self._weight: Tensor = head.weight
+        self._bias: Tensor | None = head.bias
+        self._wide = WideLinear() if is_widened(head) else None
+        self._room = head.weight.new_empty(0, len(head.weight))
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        if len(self._room) < len(hidden):
+            self._room = hidden.new_empty(len(hidden), len(self._weight))
+        room = self._room[: len(hidden)]
+        if self._wide is not None:
+            return self._wide(hidden, self._weight, self._bias, out=room)
+        if self._bias is None:
+            return torch.mm(hidden, self._weight.t(), out=room)
+        return torch.addmm(self._bias, hidden, self._weight.t(), out=room)
 
 
 def is_widened(head: nn.Module) -> bool:
-    """Whether a head's product runs in float32: a plain bf16 matrix on a processor that cannot multiply those.
+    """Whether a head's product runs in float32: a plain bf16 matrix on a processor that cannot multiply those."""
+    return _is_plain(head) and can_widen(head.weight)
 
-    A head with a hook or of a class of its own is left to itself, since more may happen in it than a product; so is one
-    whose matrix lies on several ranks.
+
+def _is_plain(head: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether a head is a matrix and nothing more.
+
+    With a hook, a class or a `forward` of its own (as accelerate gives it) more may happen in it than a product, and
+    its matrix may lie elsewhere or on several ranks.
     """
     return (
         type(head) is nn.Linear
-        and can_widen(head.weight)
+        and "forward" not in vars(head)
         and not (head._forward_hooks or head._forward_pre_hooks)  # noqa: SLF001  (torch has no other way to ask)
         and not is_split(head)
     )

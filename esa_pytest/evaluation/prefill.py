@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from esa_pytest.evaluation.finiteness import locate_non_finite
-from esa_pytest.evaluation.scoring import BatchScores, score_batch
+from esa_pytest.evaluation.likelihoods import BatchScores
+from esa_pytest.evaluation.scoring import score_batch
 from esa_pytest.records import NonFinite
 
 

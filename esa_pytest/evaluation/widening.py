@@ -45,17 +45,20 @@ class WideLinear:
     def __init__(self) -> None:
         self._buffer = torch.empty(0, dtype=torch.float32)
 
-    def __call__(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, values: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None
+    ) -> Tensor:
         """Products in bf16, shape (..., outputs), of values (..., inputs) and weights (outputs, inputs) in bf16.
 
-        A row of values has the same bits whatever rows are beside it.
+        They are put into `out`, of shape (rows, outputs), where that is given. A row of values has the same bits
+        whatever rows are beside it.
         """
         num_outputs, num_inputs = weight.shape
         rows = values.reshape(values.numel() // num_inputs, num_inputs)
         wide = rows.float()
         if len(rows) < _LEAST_ROWS:
             wide = functional.pad(wide, (0, 0, 0, _LEAST_ROWS - len(rows)))
-        products = torch.empty(len(rows), num_outputs, dtype=values.dtype)
+        products = torch.empty(len(rows), num_outputs, dtype=values.dtype) if out is None else out
         for begin in range(0, num_outputs, _WIDENED_ENTRIES):
             some = slice(begin, begin + _WIDENED_ENTRIES)
             some_bias = None if bias is None else bias[some].float()

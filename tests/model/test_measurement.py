@@ -18,8 +18,9 @@ from esa_pytest.baselines.sources import FolderModel
 from esa_pytest.errors import CheckpointError, EvaluationError, ModelUnavailableError
 from esa_pytest.evaluation.checkpoints import Checkpoint
 from esa_pytest.evaluation.efficiency import forward_flops
+from esa_pytest.evaluation.likelihoods import BatchScores
 from esa_pytest.evaluation.loading import LoadedModel, load_model
-from esa_pytest.evaluation.scoring import BatchScores, score_batch
+from esa_pytest.evaluation.scoring import score_batch
 from esa_pytest.measurement import measure
 from esa_pytest.records import METRIC_NAMES, FloatArray, NonFinite, Record, TokenScores
 from esa_pytest.shelf import ModelShelf, Shelved

@@ -16,8 +16,9 @@ from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.errors import InsufficientMemoryError
 from esa_pytest.evaluation import prefill
 from esa_pytest.evaluation.evaluate import Round, evaluate, ran_out_of_memory
+from esa_pytest.evaluation.likelihoods import BatchScores
 from esa_pytest.evaluation.loading import LoadedModel
-from esa_pytest.evaluation.scoring import BatchScores, score_batch
+from esa_pytest.evaluation.scoring import score_batch
 from tests.model.tiny import evaluate_tiny, prepare_tiny, tiny_baseline
 
 # Each is made anew: an exception keeps the traceback of where it was raised, and all that hangs on it.

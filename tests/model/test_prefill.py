@@ -10,8 +10,9 @@ from transformers import PreTrainedModel
 
 from esa_pytest.evaluation import prefill
 from esa_pytest.evaluation.attention import with_attention
+from esa_pytest.evaluation.likelihoods import BatchScores
 from esa_pytest.evaluation.prefill import continuing, locate_in_chunks, score_in_chunks
-from esa_pytest.evaluation.scoring import BatchScores, score_batch
+from esa_pytest.evaluation.scoring import score_batch
 from tests.model.test_scoring_memory import Allocations
 from tests.model.tiny import build_network
 from tests.model.twins import hooks_of

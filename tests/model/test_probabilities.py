@@ -10,8 +10,9 @@ from torch import Tensor
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.evaluation import scoring
 from esa_pytest.evaluation.evaluate import evaluate
+from esa_pytest.evaluation.likelihoods import TOP_K
 from esa_pytest.evaluation.loading import LoadedModel
-from esa_pytest.evaluation.scoring import TOP_K, score_batch
+from esa_pytest.evaluation.scoring import score_batch
 from esa_pytest.records import TokenProbabilities
 from tests.model.tiny import build_network, prepare_tiny, tiny_baseline
 

@@ -1,10 +1,12 @@
 """The head is applied on its own only where nothing comes behind it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from esa_pytest.evaluation.byte_tokenizer import VOCABULARY
 from esa_pytest.evaluation.head import head_is_separable
@@ -20,12 +22,41 @@ WINDOWS = random_windows(4, 32, vocabulary=VOCABULARY)
 WITH_MORE_BEHIND_THE_HEAD = ("gemma3", "cohere")
 
 
+@contextmanager
+def _counted(body: nn.Module) -> Iterator[list[object]]:
+    """One entry for each pass through a body."""
+    passes: list[object] = []
+    handle = body.register_forward_hook(lambda _body, inputs, _output: passes.append(inputs))
+    yield passes
+    handle.remove()
+
+
 def test_a_plain_head_is_separable_and_gives_the_same_bits_both_ways(tiny_model: LoadedModel) -> None:
     assert head_is_separable(tiny_model.network, device=CPU)
     split = score_batch(tiny_model.network, *WINDOWS, split_head=True)
     whole = score_batch(tiny_model.network, *WINDOWS, split_head=False)
     assert torch.equal(split.nll, whole.nll)
     assert torch.equal(split.argmax, whole.argmax)
+
+
+def test_whether_the_head_is_separable_takes_a_single_pass(tiny_model: LoadedModel) -> None:
+    with _counted(tiny_model.network.base_model) as passes:
+        assert head_is_separable(tiny_model.network, device=CPU)
+    assert len(passes) == 1
+
+
+def test_a_body_that_is_asked_otherwise_within_the_model_is_asked_again_alone() -> None:
+    """What it puts out there is not what scoring would hand to the head."""
+    network = build_network("llama")
+    whole = network.forward
+
+    def shifted(input_ids: Tensor, **how: Any) -> Any:
+        return whole(input_ids=input_ids, position_ids=torch.arange(9, 9 + input_ids.shape[1])[None], **how)
+
+    network.forward = shifted
+    with _counted(network.model) as passes:
+        assert not head_is_separable(network, device=CPU)
+    assert len(passes) == 2
 
 
 @pytest.mark.parametrize("family", WITH_MORE_BEHIND_THE_HEAD)

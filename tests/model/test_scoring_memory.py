@@ -19,7 +19,7 @@ from tests.model.tiny import build_network
 pytestmark = pytest.mark.usefixtures("native_head")
 
 VOCABULARY = 50_000
-NUM_TOKENS = 1024
+NUM_TOKENS = 4096
 FLOAT32_LOGITS = NUM_TOKENS * VOCABULARY * 4
 # In bf16.
 CHUNK_LOGITS = CHUNK_ROWS * VOCABULARY * 2
@@ -88,23 +88,23 @@ def test_no_tensor_is_larger_than_a_chunk_of_logits(float64_logits: int) -> None
     seen = _scored(split_head=True)
     largest = max(CHUNK_LOGITS, float64_logits)
     assert largest <= seen.largest <= largest + SLACK
-    assert seen.largest < FLOAT32_LOGITS / 3
+    assert seen.largest < FLOAT32_LOGITS / 10
 
 
 def test_no_more_than_a_chunk_of_logits_is_alive_at_once(float64_logits: int) -> None:
     seen = _scored(split_head=True)
-    # A chunk's logits, the next chunk's, and one float64 copy.
-    assert seen.peak <= 2 * CHUNK_LOGITS + float64_logits + SLACK
-    assert seen.peak < FLOAT32_LOGITS / 2
+    # A chunk's logits, and of some rows of it a float64 and a float32 copy.
+    assert seen.peak <= CHUNK_LOGITS + 1.5 * float64_logits + SLACK
+    assert seen.peak < FLOAT32_LOGITS / 5
 
 
 def test_examining_the_distributions_takes_one_more_copy(float64_logits: int) -> None:
     seen = _scored(split_head=True, probabilities=True)
-    assert seen.peak <= 2 * CHUNK_LOGITS + 2 * float64_logits + SLACK
+    assert seen.peak <= CHUNK_LOGITS + 2.5 * float64_logits + SLACK
 
 
 def test_a_head_that_cannot_be_split_holds_one_window_of_logits(float64_logits: int) -> None:
     seen = _scored(split_head=False)
     window = NUM_TOKENS * VOCABULARY * 2
     assert window <= seen.largest <= window + SLACK
-    assert seen.peak <= window + float64_logits + SLACK
+    assert seen.peak <= window + 1.5 * float64_logits + SLACK

@@ -104,21 +104,35 @@ class _Scaled(nn.Linear):
         return super().forward(hidden) * 2
 
 
+def _with_forward(head: nn.Linear) -> nn.Linear:
+    head.forward = lambda hidden: nn.Linear.forward(head, hidden) * 2  # type: ignore[method-assign,assignment]
+    return head
+
+
 @pytest.mark.parametrize(
     "make",
     [
         lambda: _with_hook(_head(30)),
         lambda: _on_several_ranks(_head(30)),
         lambda: _Scaled(HIDDEN, 30).bfloat16(),
-        lambda: _head(30).float(),
+        lambda: _with_forward(_head(30)),
         lambda: nn.Sequential(_head(30)),
     ],
-    ids=["hooked", "split over ranks", "of a class of its own", "float32", "no matrix"],
+    ids=["hooked", "split over ranks", "of a class of its own", "as accelerate has it", "no matrix"],
 )
 def test_what_may_be_more_than_a_bf16_product_is_left_to_itself(make: Callable[[], Any]) -> None:
     head = make()
     assert not is_widened(head)
     assert logits_of(head) is head
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_head_of_another_precision_is_multiplied_in_it(dtype: torch.dtype, *, bias: bool) -> None:
+    head, hidden = _head(300, bias=bias).to(dtype), _hidden(33).to(dtype)
+    assert not is_widened(head)
+    with torch.inference_mode():
+        assert torch.equal(logits_of(head)(hidden), head(hidden))
 
 
 def test_a_processor_that_multiplies_bf16_does_so(monkeypatch: pytest.MonkeyPatch) -> None:
