@@ -59,8 +59,9 @@ def _inputs(known: "Measured", revisions: Sequence[Revision], site: Site) -> str
 - The revisions are of pythia-1.4b, Phi-3-mini, Mistral-7B and Llama-3.1-8B in equal shares. Each is judged by its smoke
   baseline and every tenth by its standard baseline too. {size / 1e9:.1f} GB of weights each on average,
   {size * len(revisions) / 1e12:.0f} TB a night.
-- A GPU evaluates as fast as the log reported (the table of the README's models; not measured here): the median revision
-  takes {evaluate:.2f} s of it. A standard baseline that was not reported of a model goes at the speed of its smoke.
+- A GPU evaluates as fast as was reported (`[reported]` in `esa_pytest/baselines/catalog.toml`; not measured here): the
+  median revision takes {evaluate:.2f} s of it. A standard baseline that was not reported of a model goes at the
+  speed of its smoke.
 - Weights are read from a node's disk at 2 GB/s. One GPU a node, one revision at a time, a process each.
 - Unless a table says otherwise: {site.gpus} GPUs, {site.shared_rate * 8 / 1e9:g} Gbit/s from the store of weights to
   all, {site.node_rate * 8 / 1e9:g} Gbit/s to one node, no weights there before, none fetched ahead; a GPU's node is

@@ -22,7 +22,7 @@ from esa_pytest.evaluation.memory import peak_memory
 from esa_pytest.evaluation.prefill import locate_in_chunks, score_in_chunks
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.timing import Stopwatch
-from esa_pytest.evaluation.widening import multiplies_bf16, widened_products
+from esa_pytest.evaluation.widening import widened_products
 from esa_pytest.records import Batch, NonFinite, TokenProbabilities, TokenScores, TopProbabilities
 
 # A progress bar appears for what takes longer than this, on a terminal only.
@@ -48,7 +48,7 @@ class Round:
         head: how the head was applied, as `head_path` calls it.
         flags: torch's switches as they stood during the round.
         prepared: what was scored, in the batches that fitted.
-        widened: whether `linear` and `matmul` of bf16 matrices ran in float32.
+        widened: whether products of bf16 matrices ran in float32.
         halvings: how often the batch was halved for lack of memory.
     """
 
@@ -132,8 +132,8 @@ def _attempt(
 ) -> Round | None:
     """A round in the given batches, None where the memory did not suffice."""
     try:
-        widened = prepared.widened_products and model.device.type == "cpu" and not multiplies_bf16()
-        with deterministic(seed=seed, switches=switches), widened_products(wanted=widened):
+        wanted = prepared.widened_products and model.device.type == "cpu"
+        with deterministic(seed=seed, switches=switches), widened_products(wanted=wanted) as widened:
             done = _scored(model, prepared, description=description, probabilities=probabilities)
             return replace(done, widened=widened)
     except (RuntimeError, MemoryError) as error:

@@ -1,11 +1,12 @@
 """The head on its own: whether it may be, and its logits for a few rows at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module
 from transformers import PreTrainedModel
 
 from esa_pytest.evaluation.ranks import is_split
@@ -36,23 +37,28 @@ def head_is_separable(network: PreTrainedModel, *, device: torch.device) -> bool
         return False
     vocabulary = network.get_input_embeddings().weight.shape[0]
     input_ids = (torch.arange(_PROBE_TOKENS, device=device) * 7919 % vocabulary)[None]
-    with torch.inference_mode(), _listening(body) as heard:
-        whole = network(input_ids=input_ids, use_cache=False).logits
-        split = head(heard[0] if len(heard) == 1 else hidden_states(network, input_ids))
+    with torch.inference_mode():
+        with _listening(body, input_ids) as heard:
+            whole = network(input_ids=input_ids, use_cache=False).logits
+        hidden = heard[0] if len(heard) == 1 else hidden_states(network, input_ids)
+        # A product in float32 rounds otherwise: there it is the head itself that is asked.
+        split = head(hidden) if is_widened(head) else logits_of(head)(hidden[0])[None]
     if whole.shape != split.shape or whole.dtype != split.dtype:
         return False
     return bool(torch.equal(whole, split) or not whole.isfinite().all())
 
 
 @contextmanager
-def _listening(body: nn.Module) -> Iterator[list[Tensor]]:
-    """What the body puts out whenever it is asked as `hidden_states` asks it: a pass that need not be done twice."""
+def _listening(body: nn.Module, input_ids: Tensor) -> Iterator[list[Tensor]]:
+    """What the body puts out each time that it is asked as `hidden_states` asks it: a pass that is not done twice."""
     heard: list[Tensor] = []
 
     def note(_body: nn.Module, positional: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-        told = {name for name, value in named.items() if value is not None}
-        if len(positional) < 2 and told <= {"input_ids", "use_cache"}:
-            heard.append(output.last_hidden_state)
+        told = {name: value for name, value in named.items() if value is not None and name != "use_cache"}
+        given = (*positional, *told.values())
+        if told.keys() <= {"input_ids"} and len(given) == 1 and torch.equal(given[0], input_ids):
+            # What comes behind the body may change it in place.
+            heard.append(output.last_hidden_state.clone())
 
     handle = body.register_forward_hook(note, with_kwargs=True)
     try:
@@ -106,12 +112,19 @@ def is_widened(head: nn.Module) -> bool:
 def _is_plain(head: nn.Module) -> TypeGuard[nn.Linear]:
     """Whether a head is a matrix and nothing more.
 
-    With a hook, a class or a `forward` of its own (as accelerate gives it) more may happen in it than a product, and
-    its matrix may lie elsewhere or on several ranks.
+    With a hook, a class or a `forward` of its own (as accelerate gives it), compiled, or under autocast, more may
+    happen in it than a product; its matrix may be quantised, lie elsewhere, or on several ranks.
     """
     return (
         type(head) is nn.Linear
-        and "forward" not in vars(head)
-        and not (head._forward_hooks or head._forward_pre_hooks)  # noqa: SLF001  (torch has no other way to ask)
+        and all(type(parameter) in (Tensor, nn.Parameter) for parameter in head.parameters())
+        and not any(name in vars(head) and vars(head)[name] for name in ("forward", "_compiled_call_impl"))
+        and not any(hooks for hooks in (head._forward_hooks, head._forward_pre_hooks, *_hooks_of_all()))  # noqa: SLF001
+        and not torch.is_autocast_enabled(head.weight.device.type)
         and not is_split(head)
     )
+
+
+def _hooks_of_all() -> tuple[Mapping[int, object], Mapping[int, object]]:
+    """Hooks on every module there is; torch has no other way to ask for them, nor for a module's own."""
+    return module._global_forward_hooks, module._global_forward_pre_hooks  # noqa: SLF001

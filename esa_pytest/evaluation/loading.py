@@ -31,7 +31,7 @@ class LoadedModel:
         network: in evaluation mode, without gradients.
         tokenizer: its tokenizer.
         device: where inputs go; the whole model lies there unless it was too large for one GPU.
-        placement: the devices its parameters lie on, as `cuda:0` or `cuda:0 cuda:1`.
+        placement: the devices its parameters lie on, as `cuda` or `cuda:0 cuda:1`.
         notes: what a reader should know of how it was loaded.
         ranks: over how many ranks of torchrun its matrices are split.
     """
@@ -194,13 +194,15 @@ def _mapped(devices: list[torch.device], split: Split) -> dict[str, Any]:
 
 
 def _placement(name: str, network: PreTrainedModel) -> str:
-    placed = sorted({str(parameter.device) for parameter in network.parameters()})
+    devices = {parameter.device for parameter in network.parameters()}
+    placed = sorted(map(str, devices))
     if "meta" in placed or ("cpu" in placed and len(placed) > 1):
         raise DeviceError(
             f"The model {name} was offloaded in part ({' '.join(placed)}), which no baseline is measured on; free "
             f"memory on the device, or use a larger one."
         )
-    return " ".join(placed)
+    # Which of several GPUs it is changes nothing; the environment names their kind.
+    return " ".join(placed) if len(devices) > 1 else devices.pop().type
 
 
 def _refuse_other_attention(name: str, network: PreTrainedModel, asked: str) -> None:

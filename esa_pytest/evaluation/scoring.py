@@ -52,6 +52,8 @@ def score_batch(
                 reader.read(rows, rows_targets, sampled=sampled.of_next(len(rows)), probabilities=probabilities)
                 for rows, rows_targets in zip(chunk.split(together), chunk_targets.split(together), strict=True)
             ]
+            # Else it would be held while the next one is computed.
+            del chunk
     examined = [part.probabilities for part in parts if part.probabilities is not None]
     return BatchScores(
         nll=torch.cat([part.nll for part in parts]),
@@ -77,6 +79,7 @@ def _logits(
     for window, window_targets in zip(input_ids, targets, strict=True):
         whole = network(input_ids=window[None], use_cache=False).logits[0, -num_scored:]
         yield from zip(whole.split(CHUNK_ROWS), window_targets.split(CHUNK_ROWS), strict=True)
+        del whole
 
 
 def rows_at_once(device: torch.device, vocabulary: int) -> int:

@@ -38,7 +38,7 @@ class Split:
         """What the environment holds of it: another split adds up in another order, and rounds otherwise.
 
         Args:
-            devices: the devices that parameters lie on, as `cuda:0 cuda:1`.
+            devices: the devices that parameters lie on, as `cuda` or `cuda:0 cuda:1`.
             device_map: where accelerate put each module, in their order.
         """
         if self.ranks > 1:

@@ -22,8 +22,9 @@ _LEAST_ROWS = 16
 _WITHOUT_BF16 = ("AVX2", "NO AVX", "DEFAULT")
 _X86 = ("x86_64", "amd64", "i386", "i686")
 _PLAIN = (Tensor, nn.Parameter)
-# As modules call it, and as `@` does.
-_MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__)
+# As modules call them, and as `@` does.
+_MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm)
+_ADDED_MATMULS = (torch.addmm, torch.baddbmm)
 
 
 def multiplies_bf16() -> bool:
@@ -72,17 +73,20 @@ class WideLinear:
 
 
 @contextmanager
-def widened_products(*, wanted: bool) -> Iterator[None]:
-    """Let `linear` and `matmul` of bf16 matrices run in float32 within the block, where that is faster.
+def widened_products(*, wanted: bool) -> Iterator[bool]:
+    """Let products of bf16 matrices (`linear`, `matmul`, `addmm` and their like) run in float32 within the block.
 
     Args:
         wanted: whether the baseline asks for it; else, and on every processor with bf16 arithmetic, nothing changes.
+
+    Yields:
+        Whether they do.
     """
     if not wanted or multiplies_bf16():
-        yield
+        yield False
         return
     with _Widened():
-        yield
+        yield True
 
 
 class _Widened(TorchFunctionMode):
@@ -103,4 +107,6 @@ class _Widened(TorchFunctionMode):
                 return self._linear(*args, **named)
             if func in _MATMULS:
                 return torch.matmul(args[0].float(), args[1].float()).to(torch.bfloat16)
+            if func in _ADDED_MATMULS and not named and can_widen(*args):
+                return func(*(matrix.float() for matrix in args)).to(torch.bfloat16)
         return func(*args, **named)

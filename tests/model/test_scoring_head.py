@@ -1,6 +1,6 @@
 """The head is applied on its own only where nothing comes behind it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,8 +27,10 @@ def _counted(body: nn.Module) -> Iterator[list[object]]:
     """One entry for each pass through a body."""
     passes: list[object] = []
     handle = body.register_forward_hook(lambda _body, inputs, _output: passes.append(inputs))
-    yield passes
-    handle.remove()
+    try:
+        yield passes
+    finally:
+        handle.remove()
 
 
 def test_a_plain_head_is_separable_and_gives_the_same_bits_both_ways(tiny_model: LoadedModel) -> None:
@@ -45,18 +47,58 @@ def test_whether_the_head_is_separable_takes_a_single_pass(tiny_model: LoadedMod
     assert len(passes) == 1
 
 
-def test_a_body_that_is_asked_otherwise_within_the_model_is_asked_again_alone() -> None:
+def _with_other_tokens(input_ids: Tensor) -> dict[str, Tensor]:
+    return {"input_ids": input_ids.flip(-1)}
+
+
+def _with_other_positions(input_ids: Tensor) -> dict[str, Tensor]:
+    return {"input_ids": input_ids, "position_ids": torch.arange(input_ids.shape[1])[None] * 2}
+
+
+@pytest.mark.parametrize("otherwise", [_with_other_tokens, _with_other_positions])
+def test_a_body_that_is_asked_otherwise_within_the_model_is_asked_again_alone(
+    otherwise: Callable[[Tensor], dict[str, Tensor]],
+) -> None:
     """What it puts out there is not what scoring would hand to the head."""
     network = build_network("llama")
     whole = network.forward
 
-    def shifted(input_ids: Tensor, **how: Any) -> Any:
-        return whole(input_ids=input_ids, position_ids=torch.arange(9, 9 + input_ids.shape[1])[None], **how)
+    def forward(input_ids: Tensor, **how: Any) -> Any:
+        return whole(**otherwise(input_ids), **how)
 
-    network.forward = shifted
+    network.forward = forward
     with _counted(network.model) as passes:
         assert not head_is_separable(network, device=CPU)
     assert len(passes) == 2
+
+
+def test_what_happens_to_the_states_in_front_of_the_head_is_noticed() -> None:
+    network = build_network("llama")
+    whole = network.forward
+
+    def forward(**inputs: Any) -> Any:
+        handle = network.model.register_forward_hook(lambda _body, _inputs, output: _doubled(output))
+        try:
+            return whole(**inputs)
+        finally:
+            handle.remove()
+
+    network.forward = forward
+    assert not head_is_separable(network, device=CPU)
+
+
+def _doubled(output: Any) -> Any:
+    output.last_hidden_state.mul_(2)
+    return output
+
+
+def test_scores_under_autocast_are_those_of_the_model_under_it(llama: LoadedModel) -> None:
+    with torch.autocast("cpu", dtype=torch.float16):
+        split_head = head_is_separable(llama.network, device=CPU)
+        scores = score_batch(llama.network, *WINDOWS, split_head=split_head)
+        nll, argmax = oracle_scores(llama.network, *WINDOWS)
+    torch.testing.assert_close(scores.nll.double(), nll, rtol=0.0, atol=1e-6)
+    assert torch.equal(scores.argmax.long(), argmax)
 
 
 @pytest.mark.parametrize("family", WITH_MORE_BEHIND_THE_HEAD)

@@ -64,11 +64,15 @@ class Allocations(TorchDispatchMode):
             del self._alive[address], self._bytes[address]
 
 
-def _scored(*, split_head: bool, probabilities: bool = False) -> Allocations:
+def _scored(
+    *, split_head: bool, probabilities: bool = False, num_windows: int = 1, hooked: bool = False
+) -> Allocations:
     network = build_network(
         "llama", vocab_size=VOCABULARY, hidden_size=32, num_attention_heads=2, max_position_embeddings=NUM_TOKENS
     )
-    input_ids, targets = random_windows(1, NUM_TOKENS, vocabulary=VOCABULARY)
+    if hooked:
+        network.get_output_embeddings().register_forward_hook(lambda _head, _inputs, _output: None)
+    input_ids, targets = random_windows(num_windows, NUM_TOKENS // num_windows, vocabulary=VOCABULARY)
     seen = Allocations()
     with seen:
         score_batch(network, input_ids, targets, split_head=split_head, probabilities=probabilities)
@@ -91,8 +95,9 @@ def test_no_tensor_is_larger_than_a_chunk_of_logits(float64_logits: int) -> None
     assert seen.largest < FLOAT32_LOGITS / 10
 
 
-def test_no_more_than_a_chunk_of_logits_is_alive_at_once(float64_logits: int) -> None:
-    seen = _scored(split_head=True)
+@pytest.mark.parametrize("hooked", [False, True])
+def test_no_more_than_a_chunk_of_logits_is_alive_at_once(float64_logits: int, *, hooked: bool) -> None:
+    seen = _scored(split_head=True, hooked=hooked)
     # A chunk's logits, and of some rows of it a float64 and a float32 copy.
     assert seen.peak <= CHUNK_LOGITS + 1.5 * float64_logits + SLACK
     assert seen.peak < FLOAT32_LOGITS / 5
@@ -104,7 +109,7 @@ def test_examining_the_distributions_takes_one_more_copy(float64_logits: int) ->
 
 
 def test_a_head_that_cannot_be_split_holds_one_window_of_logits(float64_logits: int) -> None:
-    seen = _scored(split_head=False)
-    window = NUM_TOKENS * VOCABULARY * 2
+    seen = _scored(split_head=False, num_windows=4)
+    window = NUM_TOKENS // 4 * VOCABULARY * 2
     assert window <= seen.largest <= window + SLACK
     assert seen.peak <= window + 1.5 * float64_logits + SLACK

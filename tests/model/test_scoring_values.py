@@ -107,6 +107,17 @@ def test_scores_do_not_depend_on_the_chunk(
         assert torch.equal(scores.argmax, expected.argmax)
 
 
+def test_scores_behind_the_first_chunk_are_of_their_tokens(tiny_model: LoadedModel) -> None:
+    """More rows than a chunk has, against the model's own logits."""
+    input_ids, targets = random_windows(5, 120, vocabulary=VOCABULARY)
+    assert targets.numel() > scoring.CHUNK_ROWS
+    scores = score_batch(tiny_model.network, input_ids, targets, split_head=True)
+    nll, argmax = oracle_scores(tiny_model.network, input_ids, targets)
+    torch.testing.assert_close(scores.nll.double(), nll, rtol=0.0, atol=0.1)
+    assert float((scores.nll.double() - nll).abs().median()) < 1e-3
+    assert float((scores.argmax == argmax).float().mean()) > 0.95
+
+
 @pytest.mark.parametrize("chunk_rows", [1, 3])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_chunks_of_a_few_rows_give_the_same_float32_scores(

@@ -104,6 +104,20 @@ class _Scaled(nn.Linear):
         return super().forward(hidden) * 2
 
 
+def _compiled(head: nn.Linear) -> nn.Linear:
+    head.compile()
+    return head
+
+
+class _Packed(Tensor):
+    """As a quantiser leaves the weights of a module whose class it keeps."""
+
+
+def _quantised(head: nn.Linear) -> nn.Linear:
+    head.weight = nn.Parameter(head.weight.detach().as_subclass(_Packed))
+    return head
+
+
 def _with_forward(head: nn.Linear) -> nn.Linear:
     head.forward = lambda hidden: nn.Linear.forward(head, hidden) * 2  # type: ignore[method-assign,assignment]
     return head
@@ -115,10 +129,20 @@ def _with_forward(head: nn.Linear) -> nn.Linear:
         lambda: _with_hook(_head(30)),
         lambda: _on_several_ranks(_head(30)),
         lambda: _Scaled(HIDDEN, 30).bfloat16(),
+        lambda: _compiled(_head(30)),
+        lambda: _quantised(_head(30)),
         lambda: _with_forward(_head(30)),
         lambda: nn.Sequential(_head(30)),
     ],
-    ids=["hooked", "split over ranks", "of a class of its own", "as accelerate has it", "no matrix"],
+    ids=[
+        "hooked",
+        "split over ranks",
+        "of a class of its own",
+        "compiled",
+        "quantised",
+        "as accelerate has it",
+        "no matrix",
+    ],
 )
 def test_what_may_be_more_than_a_bf16_product_is_left_to_itself(make: Callable[[], Any]) -> None:
     head = make()
@@ -126,13 +150,33 @@ def test_what_may_be_more_than_a_bf16_product_is_left_to_itself(make: Callable[[
     assert logits_of(head) is head
 
 
+def test_a_hook_on_every_module_is_one_on_the_head() -> None:
+    head = _head(30)
+    with nn.modules.module.register_module_forward_hook(lambda _module, _inputs, output: output * 2):
+        assert logits_of(head) is head
+    assert logits_of(head) is not head
+
+
+def test_under_autocast_a_head_is_left_to_it() -> None:
+    head = _head(30)
+    with torch.autocast("cpu", dtype=torch.float16):
+        assert logits_of(head) is head
+
+
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_head_of_another_precision_is_multiplied_in_it(dtype: torch.dtype, *, bias: bool) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_a_head_is_multiplied_in_its_own_precision_where_the_processor_can(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, *, bias: bool
+) -> None:
+    monkeypatch.setattr(widening, "multiplies_bf16", lambda: True)
     head, hidden = _head(300, bias=bias).to(dtype), _hidden(33).to(dtype)
     assert not is_widened(head)
+    logits = logits_of(head)
+    assert logits is not head
     with torch.inference_mode():
-        assert torch.equal(logits_of(head)(hidden), head(hidden))
+        assert torch.equal(logits(hidden), head(hidden))
+        # Room for more is there by now.
+        assert torch.equal(logits(hidden[:16]), head(hidden[:16]))
 
 
 def test_a_processor_that_multiplies_bf16_does_so(monkeypatch: pytest.MonkeyPatch) -> None:

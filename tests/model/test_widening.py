@@ -1,6 +1,8 @@
 """Products of bf16 matrices in float32, where a baseline says so: the same sums but for their rounding."""
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from esa_pytest.evaluation import evaluate as evaluation
 from esa_pytest.evaluation import widening
 from esa_pytest.evaluation.byte_tokenizer import VOCABULARY
 from esa_pytest.evaluation.loading import LoadedModel
@@ -30,7 +32,6 @@ def _random(*shape: int, seed: int = 5) -> Tensor:
 def without_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a processor of AVX2 alone."""
     monkeypatch.setattr(widening, "multiplies_bf16", lambda: False)
-    monkeypatch.setattr(evaluation, "multiplies_bf16", lambda: False)
 
 
 @pytest.mark.parametrize("shape", [(48,), (1, 48), (5, 7, 48), (2, 20, 48), (0, 48)])
@@ -52,13 +53,55 @@ def test_a_module_within_the_block_gives_the_exact_sums_rounded_once(
     torch.testing.assert_close(found.double(), exact, rtol=ULP / 2 * 1.001, atol=1e-5)
 
 
+class Products(TorchDispatchMode):
+    """The precision of every matrix product that is done."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.dtypes: set[torch.dtype] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if any(name in str(func) for name in ("mm.", "linear", "matmul")):
+            self.dtypes.add(args[-1].dtype)
+        return func(*args, **(kwargs or {}))
+
+
 @pytest.mark.parametrize("how", [torch.matmul, Tensor.matmul, lambda a, b: a @ b])
-def test_products_of_batches_too(how: object) -> None:
+def test_products_of_batches_too(how: Callable[..., Tensor]) -> None:
     left, right = _random(2, 3, 20, 48), _random(2, 3, 48, 30, seed=3)
-    with widened_products(wanted=True):
-        found = how(left, right)  # type: ignore[operator]
+    with widened_products(wanted=True), Products() as done:
+        found = how(left, right)
     assert found.dtype is torch.bfloat16
+    assert done.dtypes == {torch.float32}
     torch.testing.assert_close(found.double(), left.double() @ right.double(), rtol=ULP / 2 * 1.001, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", [torch.bmm, torch.baddbmm, torch.addmm])
+def test_products_by_the_names_that_older_models_use(how: Callable[..., Tensor]) -> None:
+    """GPT-2 multiplies by `addmm`."""
+    shape = () if how is torch.addmm else (3,)
+    left, right, more = _random(*shape, 20, 48), _random(*shape, 48, 30, seed=3), _random(*shape, 20, 30, seed=4)
+    arguments = (left, right) if how is torch.bmm else (more, left, right)
+    with widened_products(wanted=True), Products() as done:
+        found = how(*arguments)
+    assert found.dtype is torch.bfloat16
+    assert done.dtypes == {torch.float32}
+    exact = how(*(value.double() for value in arguments))
+    torch.testing.assert_close(found.double(), exact, rtol=ULP / 2 * 1.001, atol=1e-5)
+
+
+def test_a_product_that_is_scaled_is_left_to_torch() -> None:
+    more, left, right = _random(20, 30), _random(20, 48), _random(48, 30)
+    with widened_products(wanted=True), Products() as done:
+        found = torch.addmm(more, left, right, beta=0.5, alpha=2.0)
+    assert done.dtypes == {torch.bfloat16}
+    assert torch.equal(found, torch.addmm(more, left, right, beta=0.5, alpha=2.0))
 
 
 @settings(max_examples=50, deadline=None)
@@ -68,6 +111,17 @@ def test_a_row_has_the_same_bits_whatever_rows_are_beside_it(begin: int, rows: i
     with torch.inference_mode():
         whole = linear(values, weight)
         assert torch.equal(linear(values[begin : begin + rows], weight), whole[begin : begin + rows])
+
+
+@pytest.mark.parametrize("inputs", [576, 1536, 4096])
+def test_rows_of_real_models_have_the_same_bits_whatever_is_beside_them(inputs: int) -> None:
+    """Hidden and intermediate sizes, as many rows as a chunk has and as a chunk of a long context has."""
+    values, weight, linear = _random(1024, inputs), _random(200, inputs, seed=3), WideLinear()
+    with torch.inference_mode():
+        whole = linear(values, weight)
+        for rows in (1, 15, 16, 17, 128, 500, 512):
+            for begin in (0, 3, 512):
+                assert torch.equal(linear(values[begin : begin + rows], weight), whole[begin : begin + rows])
 
 
 def test_other_products_are_left_to_torch() -> None:

@@ -50,6 +50,7 @@ def test_catalog_names_its_models_corpora_and_types() -> None:
     assert list(found.models) == ["smollm2-135m", *HUB, *(f"{name}@full" for name in HUB)]
     assert list(found.corpora) == ["embedded", "repeat", "shakespeare", "wikitext-2", "wikitext-103", "c4"]
     assert list(found.types) == ["smoke", "standard", "extended"]
+    assert [name for name, kind in found.types.items() if kind.widened_products] == ["extended"]
     assert isinstance(found.models["smollm2-135m"], WheelModel)
 
 
