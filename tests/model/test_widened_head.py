@@ -105,7 +105,8 @@ class _Scaled(nn.Linear):
 
 
 def _compiled(head: nn.Linear) -> nn.Linear:
-    head.compile()
+    # As `compile()` leaves it, which takes seconds to import.
+    head._compiled_call_impl = head._call_impl
     return head
 
 
