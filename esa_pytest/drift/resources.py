@@ -211,8 +211,8 @@ def _memory(golden: Record, measured: Record, rules: Rules, rate: float) -> Reso
     if source == MEASURED and reach > MOST_ALLOWED_MEMORY * whole:
         return replace(
             known,
-            refusal=f"its noise and the size of pages would allow {reach / 2**20:.2g} MiB of a peak of "
-            f"{whole / 2**20:.2g} MiB, which judges nothing",
+            refusal=f"its noise and the size of pages would allow {reach / 2**20:.0f} MiB of a peak of "
+            f"{whole / 2**20:.0f} MiB, which judges nothing",
         )
     allowed = share * center if center > 0 else reach
     return replace(

@@ -24,7 +24,7 @@ _SPOKEN = {
     "maximum": "one token {:.2g}",
     "provisional": "a loss shift of {:.1%} (provisional)",
     "throughput": "throughput {:.0%}",
-    "memory": "memory {:.2g} MiB",
+    "memory": "memory {:.0f} MiB",
 }
 # To how many digits they are told, always upwards: what is told is found.
 _DIGITS = {"reference": 1, "mean": 2, "rms": 2, "maximum": 2, "provisional": 1, "throughput": 2, "memory": 2}

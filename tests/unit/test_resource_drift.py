@@ -168,7 +168,7 @@ REFUSALS: list[tuple[str, Callable[[], tuple[Record, Record]], str]] = [
     (
         MEMORY,
         lambda: (judged_golden(noise_of(peaks=[3.0] * 7), peak_cuda_allocated_bytes=20 * MIB), run_using()),
-        "its noise and the size of pages would allow 8.8 MiB of a peak of 20 MiB, which judges nothing",
+        "its noise and the size of pages would allow 9 MiB of a peak of 20 MiB, which judges nothing",
     ),
     (
         MEMORY,
