@@ -11,7 +11,7 @@ from esa_pytest.evaluation.variants import smaller_processors
 from esa_pytest.exit_status import Status
 from tests.plugin.conftest import Project
 
-MODES: dict[str, tuple[str, ...]] = {"no-xdist": (), "n0": ("-n0",), "n2": ("-n2", "--dist", "loadgroup")}
+MODES: dict[str, tuple[str, ...]] = {"alone": (), "n2": ("-n2", "--dist", "loadgroup")}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
