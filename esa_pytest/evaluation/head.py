@@ -10,7 +10,7 @@ from torch.nn.modules import module
 from transformers import PreTrainedModel
 
 from esa_pytest.evaluation.ranks import is_split
-from esa_pytest.evaluation.widening import WideLinear, can_widen
+from esa_pytest.evaluation.widening import PLAIN_TENSORS, WideLinear, can_widen
 
 _PROBE_TOKENS = 16
 
@@ -90,7 +90,7 @@ class _Product:
     def __init__(self, head: nn.Linear) -> None:
         self._weight: Tensor = head.weight
         self._bias: Tensor | None = head.bias
-        self._wide = WideLinear() if is_widened(head) else None
+        self._wide = WideLinear() if can_widen(head.weight) else None
         self._room = head.weight.new_empty(0, len(head.weight))
 
     def __call__(self, hidden: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def _is_plain(head: nn.Module) -> TypeGuard[nn.Linear]:
     """
     return (
         type(head) is nn.Linear
-        and all(type(parameter) in (Tensor, nn.Parameter) for parameter in head.parameters())
+        and all(type(parameter) in PLAIN_TENSORS for parameter in head.parameters())
         and not any(name in vars(head) and vars(head)[name] for name in ("forward", "_compiled_call_impl"))
         and not any(hooks for hooks in (head._forward_hooks, head._forward_pre_hooks, *_hooks_of_all()))  # noqa: SLF001
         and not torch.is_autocast_enabled(head.weight.device.type)

@@ -72,10 +72,11 @@ class LogitsReader:
         largest, argmax = _largest(groups, peaks)
         wide.copy_(narrow)
         target_logit = wide.gather(-1, targets[:, None])[:, 0]
-        shifted = wide.sub_(largest.to(torch.float64)[:, None])
+        largest_wide = largest.to(torch.float64)
+        shifted = wide.sub_(largest_wide[:, None])
         powers = torch.exp(shifted, out=self._room_for_powers(len(logits))) if probabilities else shifted.exp_()
         total = powers.sum(dim=-1)
-        log_sum_exp = total.log() + largest.to(torch.float64)
+        log_sum_exp = total.log() + largest_wide
         values, ids = self._likeliest(groups, peaks, None if probabilities else sampled)
         chosen = slice(None) if sampled is None else sampled
         kept_values, kept_ids = (values[chosen], ids[chosen]) if probabilities else (values, ids)

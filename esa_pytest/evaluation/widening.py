@@ -21,10 +21,18 @@ _WIDENED_ENTRIES = 4096
 _LEAST_ROWS = 16
 _WITHOUT_BF16 = ("AVX2", "NO AVX", "DEFAULT")
 _X86 = ("x86_64", "amd64", "i386", "i686")
-_PLAIN = (Tensor, nn.Parameter)
+# Neither quantised nor spread over ranks: both are classes of their own.
+PLAIN_TENSORS = (Tensor, nn.Parameter)
 # As modules call them, and as `@` does.
-_MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm)
-_ADDED_MATMULS = (torch.addmm, torch.baddbmm)
+_MATMULS = (
+    torch.matmul,
+    Tensor.matmul,
+    Tensor.__matmul__,
+    torch.bmm,
+    Tensor.bmm,
+    torch.addmm,
+    torch.baddbmm,
+)
 
 
 def multiplies_bf16() -> bool:
@@ -35,7 +43,7 @@ def multiplies_bf16() -> bool:
 def can_widen(*matrices: Tensor) -> bool:
     """Whether all are plain bf16 matrices of a processor that cannot multiply those; none lies on several ranks."""
     return (
-        all(type(m) in _PLAIN and m.dtype is torch.bfloat16 and m.device.type == "cpu" for m in matrices)
+        all(type(m) in PLAIN_TENSORS and m.dtype is torch.bfloat16 and m.device.type == "cpu" for m in matrices)
         and not multiplies_bf16()
     )
 
@@ -102,11 +110,9 @@ class _Widened(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         named = kwargs or MappingProxyType({})
-        if len(args) > 1 and not named.keys() - {"bias"} and can_widen(*args[:2]):
-            if func is functional.linear and args[1].dim() == 2:
+        if func is functional.linear:
+            if len(args) > 1 and not named.keys() - {"bias"} and can_widen(*args[:2]) and args[1].dim() == 2:
                 return self._linear(*args, **named)
-            if func in _MATMULS:
-                return torch.matmul(args[0].float(), args[1].float()).to(torch.bfloat16)
-            if func in _ADDED_MATMULS and not named and can_widen(*args):
-                return func(*(matrix.float() for matrix in args)).to(torch.bfloat16)
+        elif func in _MATMULS and not named and can_widen(*args):
+            return func(*(matrix.float() for matrix in args)).to(torch.bfloat16)
         return func(*args, **named)

@@ -2,17 +2,17 @@
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from esa_pytest.evaluation import scoring
 from esa_pytest.evaluation.scoring import CHUNK_ROWS, rows_at_once, score_batch
+from tests.model.operations import Operations
 from tests.model.oracle import random_windows
 from tests.model.tiny import build_network
 
@@ -27,28 +27,20 @@ CHUNK_LOGITS = CHUNK_ROWS * VOCABULARY * 2
 SLACK = 12 << 20
 
 
-class Allocations(TorchDispatchMode):
+class Allocations(Operations):
     """The largest tensor that an operation put out, and the most bytes that were alive at once."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.largest = self.peak = 0
         self._alive: Counter[int] = Counter()
         self._bytes: dict[int, int] = {}
 
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
+    def seen(self, name: str, args: Sequence[Any], output: Any) -> None:
         for tensor in tree_leaves(output):
             if isinstance(tensor, Tensor):
                 self._note(tensor)
         self.peak = max(self.peak, sum(self._bytes.values()))
-        return output
 
     def _note(self, tensor: Tensor) -> None:
         self.largest = max(self.largest, tensor.numel() * tensor.element_size())

@@ -1,6 +1,6 @@
 """Products of bf16 matrices in float32, where a baseline says so: the same sums but for their rounding."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from esa_pytest.evaluation import widening
 from esa_pytest.evaluation.byte_tokenizer import VOCABULARY
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.widening import WideLinear, can_widen, widened_products
 from esa_pytest.golden.environment import environment_of
+from tests.model.operations import Operations
 from tests.model.oracle import random_windows
 from tests.model.tiny import evaluate_tiny, tiny_baseline
 
@@ -53,23 +53,16 @@ def test_a_module_within_the_block_gives_the_exact_sums_rounded_once(
     torch.testing.assert_close(found.double(), exact, rtol=ULP / 2 * 1.001, atol=1e-5)
 
 
-class Products(TorchDispatchMode):
+class Products(Operations):
     """The precision of every matrix product that is done."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.dtypes: set[torch.dtype] = set()
 
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if any(name in str(func) for name in ("mm.", "linear", "matmul")):
+    def seen(self, name: str, args: Sequence[Any], output: Any) -> None:
+        if any(product in name for product in ("mm.", "linear", "matmul")):
             self.dtypes.add(args[-1].dtype)
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("how", [torch.matmul, Tensor.matmul, lambda a, b: a @ b])
