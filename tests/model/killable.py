@@ -1,10 +1,12 @@
 """What is killed at any moment: `python -m tests.model.killable JOB ...`, light enough to start fifty times.
 
-Each endless job prints `ready` once everything is imported, then works until it is killed.
+Each endless job prints `ready` once everything is imported, then works until it is killed. The jobs that end take a
+step, and kill themselves just before that one of their file operations.
 """
 
 import itertools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from esa_pytest.evaluation.cache import build_folder
 from esa_pytest.evaluation.fetching import fetch_member
 from esa_pytest.golden.files import write_packed
 
+_FILE_EVENTS = frozenset({"open", "os.mkdir", "os.rename", "os.remove", "shutil.rmtree"})
 PARTS = {f"part-{index}": bytes([index]) * 50_000 for index in range(4)}
 
 
@@ -39,6 +42,19 @@ def build_forever(parent: str) -> None:
         build_folder(Path(parent) / f"built-{number}", fill)
 
 
+def build_to(step: str, parent: str) -> None:
+    """Build a folder, up to a file operation."""
+    _kill_at(int(step), parent)
+    build_folder(Path(parent) / "built-0", fill)
+
+
+def record_to(step: str, json_path: str, record: str) -> None:
+    """Replace a golden, up to a file operation."""
+    content = Path(record).read_bytes()
+    _kill_at(int(step), str(Path(json_path).parent))
+    write_packed(Path(json_path), content)
+
+
 def record_forever(json_path: str, *records: str) -> None:
     """Replace a golden by each of some records, again and again."""
     contents = [Path(record).read_bytes() for record in records]
@@ -53,13 +69,25 @@ def fill(folder: Path) -> None:
         (folder / name).write_bytes(content)
 
 
+def _kill_at(step: int, folder: str) -> None:
+    """Kill this process before the `step`-th time, from 1, that it opens, makes, renames or removes in a folder."""
+    steps = itertools.count(1)
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if event in _FILE_EVENTS and str(arguments[0]).startswith(folder) and next(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
 def _ready() -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
 
 
 JOBS: dict[str, Callable[..., None]] = {
-    job.__name__.replace("_", "-"): job for job in (fetch_once, fetch_forever, build_forever, record_forever)
+    job.__name__.replace("_", "-"): job
+    for job in (fetch_once, fetch_forever, build_forever, build_to, record_forever, record_to)
 }
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """After a SIGKILL at any moment, what is in the cache and what is golden is whole, and the next call works."""
 
+import itertools
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,17 @@ def _kill_after(seconds: float, job: str, *arguments: object, answer: str = "", 
     assert process.returncode == -signal.SIGKILL
 
 
+def _kill_at_each_step(job: str, *arguments: object) -> Iterator[int]:
+    """Kill a job before its first file operation, then its second, to the last; yields after each kill."""
+    for step in itertools.count(1):
+        with _start(job, step, *arguments) as process:
+            pass
+        if process.returncode == 0:
+            return
+        assert process.returncode == -signal.SIGKILL
+        yield step
+
+
 def _unfinished(folder: Path) -> list[Path]:
     return [*folder.glob(f"{PARTIAL}*"), *folder.glob(".pending-*")]
 
@@ -81,16 +94,25 @@ def test_a_killed_fetch_leaves_nothing_half_and_the_next_one_works(
 
 def test_a_killed_build_leaves_nothing_half_and_the_next_one_works(tmp_path: Path) -> None:
     draw = random.Random(1337)
-    num_unfinished = 0
     for kill in range(15):
         parent = tmp_path / f"kill-{kill}"
         _kill_after(draw.uniform(0, 0.05), "build-forever", parent)
-        num_unfinished += bool(_unfinished(parent))
         built = sorted(parent.glob("built-*"), key=lambda path: int(path.name.split("-")[1]))
         for target in [*built, parent / f"built-{len(built)}"]:
             _assert_built(target)
         assert not _unfinished(parent)
-    assert num_unfinished > 0
+
+
+def test_a_build_killed_at_each_step_leaves_nothing_half_and_the_next_one_works(tmp_path: Path) -> None:
+    target = tmp_path / "built-0"
+    num_unfinished = 0
+    for _ in _kill_at_each_step("build-to", tmp_path):
+        num_unfinished += bool(_unfinished(tmp_path))
+        _assert_built(target)
+        assert not _unfinished(tmp_path)
+        shutil.rmtree(target)
+    assert num_unfinished > len(PARTS)
+    _assert_built(target)
 
 
 def _assert_built(target: Path) -> None:
@@ -146,15 +168,30 @@ def test_a_killed_recording_leaves_the_old_golden_or_the_new_one(
     draw = random.Random(1337)
     files = _record_files(tmp_path, packed)
     write_packed(location.json, packed[0])
-    num_unfinished = 0
     for kill in range(25):
         _kill_after(draw.uniform(0, 0.05), "record-forever", location.json, *files)
-        num_unfinished += bool(_unfinished(location.json.parent))
         _assert_one_of(location, packed)
         if kill % 5 == 4:
             # In between, the next kill meets what this one left.
             _assert_can_be_replaced(location, packed[kill % 2])
-    assert num_unfinished > 0
+
+
+def test_a_recording_killed_at_each_step_leaves_the_old_golden_or_the_new_one(
+    location: GoldenLocation, packed: tuple[bytes, bytes], tmp_path: Path
+) -> None:
+    old, new = packed
+    _, new_file = _record_files(tmp_path, packed)
+    write_packed(location.json, old)
+    found = set()
+    num_unfinished = 0
+    for _ in _kill_at_each_step("record-to", location.json, new_file):
+        num_unfinished += bool(_unfinished(location.json.parent))
+        _assert_one_of(location, packed)
+        found.add(read_packed(location))
+        _assert_can_be_replaced(location, old)
+    assert num_unfinished > 1
+    assert found == {old, new}
+    _assert_one_of(location, [new])
 
 
 def _assert_can_be_replaced(location: GoldenLocation, new: bytes) -> None:
