@@ -31,7 +31,7 @@ class CheckContext:
         add_property: attaches a name and a value to the test's report.
         limit: guards the time of a phase, `load` or `evaluate`.
         guards: what has passed its check in this process, by the baseline's id.
-        checked: the ids of what a test of this process has checked by all rules.
+        checked: the ids of what was checked by all rules, by a test of this process or by one whose verdict stands.
     """
 
     settings: Settings

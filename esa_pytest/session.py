@@ -17,6 +17,7 @@ from esa_pytest.commands import command_of
 from esa_pytest.errors import SettingError
 from esa_pytest.evaluation.ranks import is_follower
 from esa_pytest.standing import is_guarded
+from esa_pytest.stash import CHECKED
 
 if TYPE_CHECKING:
     from esa_pytest.baselines.catalog import Baseline
@@ -39,7 +40,7 @@ class BaselineSession:
         self._private: tempfile.TemporaryDirectory[str] | None = None
         self._shelf: ModelShelf | None = None
         self._guards: dict[str, Guarded] = {}
-        self._checked: set[str] = set()
+        self._checked = config.stash[CHECKED] = set[str]()
 
     def settings(self) -> "Settings":
         """The settings, resolved at first use.

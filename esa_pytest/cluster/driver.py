@@ -26,7 +26,7 @@ from esa_pytest.publishing import subject_of, write_unjudged
 from esa_pytest.report.documents import MANIFEST
 from esa_pytest.report.layout import count
 from esa_pytest.resume.hooks import baseline_of, plain_nodeid
-from esa_pytest.resume.marks import forget_mark, mark_path
+from esa_pytest.resume.marks import PREFIX, forget_mark, mark_path
 from esa_pytest.resume.states import code_state, source_state
 from esa_pytest.settings import Settings
 
@@ -47,6 +47,7 @@ class Driver:
         self._config = config
         self._settings = settings
         self._items: dict[str, pytest.Item] = {item.nodeid: item for item in items}
+        self._checked: set[str] = set()
 
     def run(self, machines: Machines, *, stop: Any) -> None:
         """Judge every test.
@@ -119,7 +120,7 @@ class Driver:
         if answer is not None and error is None:
             try:
                 bring_home(
-                    answer,
+                    self._wanted(answer, _guarded(item)),
                     nodeid=plain_nodeid(item),
                     folder=_guarded(item).folder,
                     output_dir=self._settings.output_dir,
@@ -136,6 +137,15 @@ class Driver:
             report.user_properties = [*report.user_properties, (PROPERTY, line)]
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+    def _wanted(self, answer: Answer, baseline: Baseline) -> Answer:
+        """An answer without its documents, where they would replace those of a test that asked for more."""
+        if answer.checked:
+            self._checked.add(baseline.id)
+        if answer.checked or baseline.id not in self._checked:
+            return answer
+        marks = {name: data for name, data in answer.outputs.items() if name.startswith(PREFIX)}
+        return answer.model_copy(update={"outputs": marks})
 
     def _leave_unjudged(self, item: pytest.Item, error: ClusterError) -> None:
         """A manifest that says why, in the place of what the run before has left."""

@@ -58,6 +58,7 @@ class Answer(_Message):
         node: the name of the machine.
         reports: of the test's phases, as pytest serialises them; none where it could not run.
         error: why it could not, as one sentence.
+        checked: whether its baseline was checked by all rules, and not in front of a perturbation alone.
         outputs: the files of the baseline's output folder that were written, and the mark of a verdict that stands.
         goldens: the baseline's goldens that were written, by file name.
         ledger: the lines of those goldens.
@@ -66,6 +67,7 @@ class Answer(_Message):
     node: str
     reports: tuple[dict[str, Any], ...] = ()
     error: str | None = None
+    checked: bool = False
     outputs: dict[str, bytes] = {}
     goldens: dict[str, bytes] = {}
     ledger: bytes = b""

@@ -23,6 +23,7 @@ import pytest
 from esa_pytest.cluster.jobs import Answer, Job
 from esa_pytest.resume.marks import PREFIX
 from esa_pytest.resume.states import code_state, source_state
+from esa_pytest.stash import CHECKED
 
 _FOLDER_PREFIX = "esa-node-"
 _LAST_LINES = 5
@@ -35,6 +36,11 @@ class _Listener:
         self.reports: list[dict[str, Any]] = []
         self.troubles: list[str] = []
         self._config: pytest.Config | None = None
+
+    @property
+    def checked(self) -> bool:
+        """Whether the session has checked its baseline by all rules."""
+        return self._config is not None and bool(self._config.stash[CHECKED])
 
     def pytest_configure(self, config: pytest.Config) -> None:
         self._config = config
@@ -104,6 +110,7 @@ def _run(job: Job) -> Answer:
             node=platform.node(),
             reports=tuple(_told(report, private, shown) for report in listener.reports),
             error=None if listener.reports else _trouble(listener, printed.getvalue(), int(status)),
+            checked=listener.checked,
             outputs={name: data for name, data in _read(outputs, private, shown).items() if _is_news(name, data, job)},
             goldens={name: data for name, data in _read(goldens).items() if data != job.goldens.get(name)},
             ledger=_content(goldens.parent / "ledger.jsonl"),

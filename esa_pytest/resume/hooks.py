@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from esa_pytest.stash import CHECKED
+
 if TYPE_CHECKING:
     from esa_pytest.baselines.catalog import Baseline
     from esa_pytest.evaluation.checkpoints import Checkpoint
@@ -81,6 +83,7 @@ class Resuming:
             return None
         asked = self._asked[item.nodeid] = self._kept().begin(baseline, nodeid=plain_nodeid(item), path=item.path)
         if asked.earlier is not None:
+            self._config.stash[CHECKED].add(baseline.id)
             stand_in = _stand_in(item, asked.earlier)
             item.ihook.pytest_runtest_protocol(item=stand_in, nextitem=nextitem)
             return True

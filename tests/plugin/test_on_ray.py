@@ -1,4 +1,4 @@
-"""`--esa-ray` is refused with a sentence where it cannot work; no Ray is needed to say so."""
+"""`--esa-ray` without Ray: where it is refused with a sentence, and what comes home from nodes of this process."""
 
 import sys
 from collections.abc import Sequence
@@ -7,33 +7,51 @@ import pytest
 
 from esa_pytest.cluster import driver, hooks  # noqa: F401
 from esa_pytest.cluster.book import Try
-from esa_pytest.cluster.events import Event, Failed
+from esa_pytest.cluster.events import Answered, Event, Failed
 from esa_pytest.cluster.needs import Need, Node
+from esa_pytest.cluster.node import run_job
 from esa_pytest.exit_status import Status
 from tests.plugin.conftest import Project
 
 
-class Hungry:
-    """A cluster in which every task runs out of memory."""
+class _Nodes:
+    """A cluster of one node."""
 
     def __init__(self, _address: str) -> None:
-        self._tries: list[Try] = []
+        self._tries: list[tuple[Try, bytes]] = []
 
     def nodes(self) -> Sequence[Node]:
         return [Node(name="small", cpus=1, gpus=0)]
 
     def start(self, attempt: Try, payload: bytes, need: Need) -> None:
-        self._tries.append(attempt)
+        self._tries.append((attempt, payload))
 
     def events(self, *, seconds: float) -> Sequence[Event]:
         ended, self._tries = self._tries, []
-        return [Failed(attempt=attempt, cause="It ran out of memory.") for attempt in ended]
+        return [self.end(*each) for each in ended]
+
+    def end(self, attempt: Try, payload: bytes) -> Event:
+        raise NotImplementedError
 
     def cancel(self, attempts: Sequence[Try]) -> None:
         """Nothing runs."""
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class Hungry(_Nodes):
+    """Every task runs out of memory."""
+
+    def end(self, attempt: Try, payload: bytes) -> Event:
+        return Failed(attempt=attempt, cause="It ran out of memory.")
+
+
+class Here(_Nodes):
+    """Every task runs in this process."""
+
+    def end(self, attempt: Try, payload: bytes) -> Event:
+        return Answered(attempt=attempt, payload=run_job(payload))
 
 
 def refused(project: Project, *arguments: str) -> str:
@@ -76,3 +94,54 @@ def test_what_no_node_could_judge_leaves_a_manifest_that_says_so(
     assert left["test_command"] == "pytest 'test_it.py::test_baseline[tiny-smoke]'"
     assert not (recorded.output / "results_summary.json").exists()
     assert not [*recorded.output.glob("judged-*")]
+
+
+CHECKING = """
+def test_checked(esa_baseline):
+    esa_baseline.check()
+"""
+PERTURBING = """
+from pathlib import Path
+
+def test_perturbed(esa_perturb):
+    assert Path("ready").exists()
+    with esa_perturb("model.layers.1.mlp.down_proj.weight", zero=(0, 0)):
+        pass
+"""
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes of this process in the place of Ray's."""
+    monkeypatch.setattr(hooks, "_checked", str)
+    monkeypatch.setattr(hooks, "_connected", Here)
+
+
+def guards_alone(project: Project) -> bool:
+    """Whether the documents are those of a check that a perturbation asked for, which judges no resources."""
+    refusals = [drift["refusal"] for drift in project.manifest()["verdict"]["resources"]]
+    return all("in front of a perturbation" in str(refusal) for refusal in refusals)
+
+
+@pytest.mark.usefixtures("here")
+class TestDocuments:
+    """They are those of the test that asked for more."""
+
+    @pytest.mark.parametrize("tests", [CHECKING + PERTURBING, PERTURBING + CHECKING], ids=["check", "guard"])
+    def test_whoever_comes_first(self, recorded: Project, tests: str) -> None:
+        recorded.pytester.path.joinpath("ready").touch()
+        recorded.write_test(tests)
+        recorded.run("--esa-ray", "auto").assert_outcomes(passed=2)
+        assert not guards_alone(recorded)
+        recorded.write_test(PERTURBING)
+        recorded.run("--esa-ray", "auto").assert_outcomes(passed=1)
+        assert guards_alone(recorded)
+
+    @pytest.mark.parametrize("options", [(), ("--esa-ray", "auto")], ids=["one process", "on nodes"])
+    def test_of_a_check_that_stands(self, recorded: Project, options: Sequence[str]) -> None:
+        recorded.write_test(CHECKING + PERTURBING)
+        recorded.run(*options).assert_outcomes(passed=1, failed=1)
+        before = recorded.manifest()
+        recorded.pytester.path.joinpath("ready").touch()
+        recorded.run(*options, "--esa-resume").assert_outcomes(passed=2)
+        assert recorded.manifest() == before
