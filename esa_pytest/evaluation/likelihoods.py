@@ -5,6 +5,7 @@ at the end, a value is then a function of the logits alone, and not of the order
 exponentials: the same logits through float32 cross_entropy as (N, C, L) and as (N, C) differ in the fifth digit.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +36,24 @@ class BatchScores:
     top_ids: Tensor
     top_log_probability: Tensor
     probabilities: Tensor | None = None
+
+
+def joined(parts: Sequence[BatchScores], *, windows: int) -> BatchScores:
+    """Scores that are each row-major over (windows, some tokens), as one over (windows, all of them)."""
+
+    def join(tensors: Sequence[Tensor]) -> Tensor:
+        rows = [tensor.reshape(windows, len(tensor) // windows, *tensor.shape[1:]) for tensor in tensors]
+        return torch.cat(rows, dim=1).flatten(0, 1)
+
+    examined = [part.probabilities for part in parts if part.probabilities is not None]
+    return BatchScores(
+        nll=join([part.nll for part in parts]),
+        argmax=join([part.argmax for part in parts]),
+        finite=join([part.finite for part in parts]),
+        top_ids=join([part.top_ids for part in parts]),
+        top_log_probability=join([part.top_log_probability for part in parts]),
+        probabilities=join(examined) if examined else None,
+    )
 
 
 class LogitsReader:

@@ -6,7 +6,7 @@ the activations of a single chunk, whatever attention makes of these. In float32
 shape rounds otherwise, which is measured with the noise.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from esa_pytest.evaluation.finiteness import locate_non_finite
-from esa_pytest.evaluation.likelihoods import BatchScores
+from esa_pytest.evaluation.likelihoods import BatchScores, joined
 from esa_pytest.evaluation.scoring import score_batch
 from esa_pytest.records import NonFinite
 
@@ -50,7 +50,7 @@ def score_in_chunks(
     rows = input_ids.shape[0] if split_head else 1
     size = -(-chunk_tokens // sample_every) * sample_every
     pairs = zip(input_ids.split(rows), targets.split(rows), strict=True)
-    return _joined([_continued(score, network, *pair, size=size) for pair in pairs], windows=1)
+    return joined([_continued(score, network, *pair, size=size) for pair in pairs], windows=1)
 
 
 def _continued(
@@ -72,7 +72,7 @@ def _continued(
             else:
                 with torch.inference_mode():
                     _body(network)(input_ids=input_ids[:, begin:end])
-    return _joined(parts, windows=windows)
+    return joined(parts, windows=windows)
 
 
 def locate_in_chunks(network: PreTrainedModel, input_ids: Tensor, *, chunk_tokens: int | None) -> NonFinite | None:
@@ -124,21 +124,3 @@ def _chunks(first_scored: int, context_length: int, size: int) -> Iterator[tuple
     for begin, end in ((0, first_scored), (first_scored, context_length)):
         for at in range(begin, end, size):
             yield at, min(at + size, end)
-
-
-def _joined(parts: Sequence[BatchScores], *, windows: int) -> BatchScores:
-    """Scores that are each row-major over (windows, some tokens), as one over (windows, all of them)."""
-
-    def join(tensors: Sequence[Tensor]) -> Tensor:
-        rows = [tensor.reshape(windows, -1, *tensor.shape[1:]) for tensor in tensors]
-        return torch.cat(rows, dim=1).flatten(0, 1)
-
-    examined = [part.probabilities for part in parts if part.probabilities is not None]
-    return BatchScores(
-        nll=join([part.nll for part in parts]),
-        argmax=join([part.argmax for part in parts]),
-        finite=join([part.finite for part in parts]),
-        top_ids=join([part.top_ids for part in parts]),
-        top_log_probability=join([part.top_log_probability for part in parts]),
-        probabilities=join(examined) if examined else None,
-    )

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from esa_pytest.evaluation.head import hidden_states, logits_of
-from esa_pytest.evaluation.likelihoods import BatchScores, LogitsReader
+from esa_pytest.evaluation.likelihoods import BatchScores, LogitsReader, joined
 
 # Raised whenever the same logits could give other NLLs; part of a golden's environment, as are the chunks.
 SCORING_VERSION = 1
@@ -54,15 +54,7 @@ def score_batch(
             ]
             # Else it would be held while the next one is computed.
             del chunk
-    examined = [part.probabilities for part in parts if part.probabilities is not None]
-    return BatchScores(
-        nll=torch.cat([part.nll for part in parts]),
-        argmax=torch.cat([part.argmax for part in parts]),
-        finite=torch.cat([part.finite for part in parts]),
-        top_ids=torch.cat([part.top_ids for part in parts]),
-        top_log_probability=torch.cat([part.top_log_probability for part in parts]),
-        probabilities=torch.cat(examined) if examined else None,
-    )
+    return joined(parts, windows=1)
 
 
 def _logits(

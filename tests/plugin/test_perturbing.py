@@ -71,15 +71,15 @@ with esa_perturb(one, two) as run:
 
 
 def test_guard_runs_once_a_model_and_process(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from esa_pytest.check import GuardedBaseline
+    from esa_pytest.checking import Checking
 
-    calls, check = [], GuardedBaseline._check
+    calls, check = [], Checking.check
 
-    def counted(baseline: GuardedBaseline, rules: Rules) -> object:
-        calls.append(baseline.id)
-        return check(baseline, rules)
+    def counted(checking: Checking, rules: Rules) -> object:
+        calls.append(checking.report.baseline.id)
+        return check(checking, rules)
 
-    monkeypatch.setattr(GuardedBaseline, "_check", counted)
+    monkeypatch.setattr(Checking, "check", counted)
     recorded.write_test(
         f"""
 import pytest
