@@ -5,9 +5,10 @@
 Contenders, in turn: the bare forward pass (`model(input_ids)`, nothing read of it); the common loop
 (`logits.float()`, `cross_entropy`, `argmax`); our evaluation, all metrics on, as smoke scores it and as standard does
 (with the distributions); lm-evaluation-harness' HF backend at several batch sizes, of which the fastest counts;
-llama.cpp through its Python package, on the same checkpoint's quantised file. Who is not installed is named. Then
-ours against the bare pass by batch shape and context length, and the share of the bf16 products that a bare pass and
-ours reach. Every figure is a ratio of medians of interleaved rounds.
+llama.cpp through its Python package, on the same checkpoint's quantised file; and the run's operations in nothing but
+a bf16 product of the model's own shape, which tells what share of that speed a bare pass and ours reach. Who is not
+installed is named. Then ours against the bare pass by batch shape and context length. Every figure is a ratio of
+medians of interleaved rounds.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from torch.nn import functional
 
 from benchmarks.contenders import llama_cpp, lm_eval
 from benchmarks.interleaved import interleaved, ratio_lines, ratio_rows
-from benchmarks.products import matrix_product_flops_per_second
+from benchmarks.products import products_of
 from esa_pytest.baselines.catalog import Baseline, baseline_of, load_catalog
 from esa_pytest.baselines.sources import WheelModel
 from esa_pytest.evaluation.cache import cache_root
@@ -38,6 +39,7 @@ from esa_pytest.shelf import ModelShelf, Shelved
 
 ROOT = Path(__file__).resolve().parents[1]
 BARE = "bare forward"
+PRODUCTS = "matrix products alone"
 # Windows of a batch and context length.
 SHAPES = ((1, 128), (4, 128), (1, 512), (2, 512), (1, 2048))
 
@@ -109,6 +111,7 @@ def _against_others(setting: Setting, gguf: Path, rounds: int) -> list[dict[str,
             others[name] = found
     contenders = {
         BARE: lambda: _bare(setting),
+        PRODUCTS: _products(setting),
         "common loop": lambda: _common(setting),
         "ours, smoke": lambda: _ours(setting, probabilities=False),
         "ours, standard": lambda: _ours(setting, probabilities=True),
@@ -119,7 +122,7 @@ def _against_others(setting: Setting, gguf: Path, rounds: int) -> list[dict[str,
     gc.freeze()
     seconds = interleaved(contenders, rounds=rounds)
     rows = ratio_rows(seconds, against=BARE)
-    ceiling = _ceiling(setting)
+    ceiling = next(row["median_seconds"] for row in rows if row["contender"] == PRODUCTS)
     for row in rows:
         row["tokens_per_second"] = setting.num_tokens / row["median_seconds"]
         row["of_matrix_products"] = ceiling / row["median_seconds"]
@@ -176,11 +179,11 @@ def _ours(setting: Setting, *, probabilities: bool) -> None:
     assert done.non_finite is None
 
 
-def _ceiling(setting: Setting) -> float:
-    """Seconds that the run's operations take at the speed of a product of the model's own."""
-    model, batches = setting.model, setting.prepared.batches
-    speed = matrix_product_flops_per_second(model.network, num_tokens=batches[0].num_scored, device=model.device)
-    return forward_flops(model.network, batches) / speed
+def _products(setting: Setting) -> Callable[[], None]:
+    """The run's operations at the speed of a product of the model's own."""
+    network, batches = setting.model.network, setting.prepared.batches
+    flops = forward_flops(network, batches)
+    return products_of(network, flops=flops, num_tokens=batches[0].num_scored, device=setting.model.device)
 
 
 def _wait(setting: Setting) -> None:
