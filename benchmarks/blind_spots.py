@@ -34,12 +34,12 @@ from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.reference import probe
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.location import GoldenLocation
+from esa_pytest.measuring.shelf import ModelShelf, Shelved
 from esa_pytest.perturbation import Perturbed
 from esa_pytest.records import Record
 from esa_pytest.report.columns import aligned
 from esa_pytest.sensitivity import SingleWeights
 from esa_pytest.sensitivity.stream import ResidualStream, first_layer_reached
-from esa_pytest.shelf import ModelShelf, Shelved
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL, TYPE = "smollm2-135m", "smoke"

@@ -22,11 +22,11 @@ from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.golden.assembly import summed_up
+from esa_pytest.measuring.shelf import ModelShelf, Shelved
 from esa_pytest.report.context import context_lines
 from esa_pytest.report.lines import calibration_lines, quoted
 from esa_pytest.report.resources import memory_text
 from esa_pytest.settings import tool_table
-from esa_pytest.shelf import ModelShelf, Shelved
 
 ROOT = Path(__file__).resolve().parents[1]
 

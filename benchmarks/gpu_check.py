@@ -24,10 +24,10 @@ from esa_pytest.evaluation.fresh import bits_of
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.golden.assembly import assemble
+from esa_pytest.measuring.shelf import ModelShelf, Shelved
 from esa_pytest.records import BitDrift
 from esa_pytest.report.columns import aligned
 from esa_pytest.settings import tool_table
-from esa_pytest.shelf import ModelShelf, Shelved
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL_TWINS = ["pythia-1.4b@full", "llama-3.1-8b@full", "phi-3-mini-4k-instruct@full", "mistral-7b-v0.3@full"]

@@ -33,10 +33,10 @@ from esa_pytest.evaluation.reference import probe, rounded_at_probe
 from esa_pytest.evaluation.variants import smaller_processors
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.location import GoldenLocation
+from esa_pytest.measuring.shelf import ModelShelf, Shelved
 from esa_pytest.records import Probe, Record, TokenScores, TopProbabilities, Verdict
 from esa_pytest.report.columns import aligned
 from esa_pytest.settings import tool_table
-from esa_pytest.shelf import ModelShelf, Shelved
 
 ROOT = Path(__file__).resolve().parents[1]
 Change = Callable[[], AbstractContextManager[None]]

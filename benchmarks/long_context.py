@@ -33,8 +33,8 @@ from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.memory import peak_memory
 from esa_pytest.evaluation.prefill import score_in_chunks
 from esa_pytest.evaluation.tokenization import tokenize
+from esa_pytest.measuring.shelf import ModelShelf
 from esa_pytest.settings import tool_table
-from esa_pytest.shelf import ModelShelf
 
 ROOT = Path(__file__).resolve().parents[1]
 FORWARD, WHOLE, CHUNKS = "forward", "one pass", "chunks"

@@ -31,9 +31,9 @@ from esa_pytest.evaluation.reference import VOCABULARY_CHUNK, probe, rounded_at_
 from esa_pytest.evaluation.upcasting import in_float32
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.location import GoldenLocation
+from esa_pytest.measuring.shelf import ModelShelf
 from esa_pytest.report.columns import aligned
 from esa_pytest.settings import tool_table
-from esa_pytest.shelf import ModelShelf
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPES = ROOT / "esa_pytest/baselines/shapes"

@@ -25,15 +25,15 @@ from typing import Any
 from esa_pytest.baselines.catalog import Baseline, baseline_of, load_catalog
 from esa_pytest.drift.rules import DEFAULT_RULES
 from esa_pytest.evaluation.probe_noise import measure_probe_noise
-from esa_pytest.measurement import measure
+from esa_pytest.measuring.measurement import measure
+from esa_pytest.measuring.probing import probed
+from esa_pytest.measuring.shelf import ModelShelf
 from esa_pytest.perturbation import Guarded
 from esa_pytest.perturbation.guard import guarded_by
-from esa_pytest.probing import probed
 from esa_pytest.sensitivity import SingleWeights, Trial, ranking_lines, sweep
 from esa_pytest.sensitivity.bench import Bench
 from esa_pytest.sensitivity.rows import Row, read_rows
 from esa_pytest.sensitivity.sweeps import row_of
-from esa_pytest.shelf import ModelShelf
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "smollm2-135m"

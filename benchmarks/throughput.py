@@ -34,8 +34,8 @@ from esa_pytest.evaluation.evaluate import evaluate
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
+from esa_pytest.measuring.shelf import ModelShelf, Shelved
 from esa_pytest.settings import tool_table
-from esa_pytest.shelf import ModelShelf, Shelved
 
 ROOT = Path(__file__).resolve().parents[1]
 BARE = "bare forward"

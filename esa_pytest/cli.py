@@ -107,14 +107,14 @@ def _status_of(error: EsaError) -> pytest.ExitCode:
 
 def list_baselines(settings: Settings, _arguments: argparse.Namespace) -> list[str]:
     """List every baseline with its golden, its weights and what was reported of it."""
-    from esa_pytest.inventory import inventory_lines
+    from esa_pytest.commands.inventory import inventory_lines
 
     return inventory_lines(settings)
 
 
 def accept(settings: Settings, arguments: argparse.Namespace) -> Iterable[str]:
     """Take the records of runs, from here or from another machine, as goldens."""
-    from esa_pytest.artifacts import accepted_lines
+    from esa_pytest.commands.artifacts import accepted_lines
 
     return accepted_lines(settings, arguments.records)
 
@@ -131,7 +131,7 @@ def _accept_arguments(parser: argparse.ArgumentParser) -> None:
 
 def diff(settings: Settings, arguments: argparse.Namespace) -> list[str]:
     """Show in Markdown how far the last runs, or the goldens since a revision, have drifted."""
-    from esa_pytest.differences import difference_lines
+    from esa_pytest.commands.differences import difference_lines
 
     return difference_lines(settings, arguments.baselines, against=arguments.against)
 
@@ -143,7 +143,7 @@ def _diff_arguments(parser: argparse.ArgumentParser) -> None:
 
 def history(settings: Settings, arguments: argparse.Namespace) -> list[str]:
     """Show what was accepted when and why, and whether the loss walks away in small steps."""
-    from esa_pytest.history import history_lines
+    from esa_pytest.commands.history import history_lines
 
     return history_lines(settings, arguments.baselines)
 
@@ -154,7 +154,7 @@ def _baseline_arguments(parser: argparse.ArgumentParser) -> None:
 
 def report(settings: Settings, arguments: argparse.Namespace) -> Iterable[str]:
     """Show the last run of every baseline, and write a report that people look at."""
-    from esa_pytest.overviews import report_lines
+    from esa_pytest.commands.overviews import report_lines
 
     return report_lines(settings, arguments.folder, output=arguments.output, markdown=arguments.markdown)
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 _PARTS = {
     "import_torch": "torch",
     "import_transformers": "transformers.modeling_utils",
-    "import_esa": "esa_pytest.check",
+    "import_esa": "esa_pytest.check.guarded",
 }
 
 

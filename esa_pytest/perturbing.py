@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from esa_pytest.check import GuardedBaseline
+from esa_pytest.check.guarded import GuardedBaseline
 from esa_pytest.errors import EsaError, PerturbationError
 from esa_pytest.perturbation import Perturbation, PerturbedRun, perturbation
 from esa_pytest.perturbation.places import Where

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from esa_pytest.check import GuardedBaseline
+    from esa_pytest.check.guarded import GuardedBaseline
     from esa_pytest.perturbing import Perturb, Sensitivity
 
 MARKERS = (

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from esa_pytest.commands import command_of
 from esa_pytest.errors import SettingError
 from esa_pytest.evaluation.ranks import is_follower
+from esa_pytest.invocation import command_of
 from esa_pytest.standing import is_guarded
 from esa_pytest.stash import CHECKED
 
 if TYPE_CHECKING:
     from esa_pytest.baselines.catalog import Baseline
-    from esa_pytest.check import GuardedBaseline
+    from esa_pytest.check.guarded import GuardedBaseline
     from esa_pytest.evaluation.checkpoints import Checkpoint
-    from esa_pytest.measurement import Limit
+    from esa_pytest.measuring.measurement import Limit
+    from esa_pytest.measuring.shelf import ModelShelf
     from esa_pytest.perturbation import Guarded
     from esa_pytest.settings import Settings
-    from esa_pytest.shelf import ModelShelf
 
 SESSION = pytest.StashKey["BaselineSession"]()
 
@@ -105,9 +105,9 @@ class BaselineSession:
         from esa_pytest.imports import import_heavy
 
         imported = import_heavy()
-        from esa_pytest.check import GuardedBaseline
-        from esa_pytest.context import CheckContext
-        from esa_pytest.shelf import ModelShelf
+        from esa_pytest.check.context import CheckContext
+        from esa_pytest.check.guarded import GuardedBaseline
+        from esa_pytest.measuring.shelf import ModelShelf
 
         if self._shelf is None:
             self._shelf = ModelShelf(device=self.settings().device, rehash=self.settings().rehash)
@@ -129,7 +129,7 @@ class BaselineSession:
         return GuardedBaseline(request.param, context)
 
     def _limit(self, item: pytest.Item) -> "Limit":
-        from esa_pytest.timeouts import limited
+        from esa_pytest.check.timeouts import limited
 
         seconds = {"load": self.settings().load_timeout, "evaluate": self.settings().evaluate_timeout}
         return lambda phase: limited(item, phase=phase, seconds=seconds[phase])

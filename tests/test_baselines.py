@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # collecting loads no torch
-    from esa_pytest.check import GuardedBaseline
+    from esa_pytest.check.guarded import GuardedBaseline
 
 
 def test_baseline(esa_baseline: "GuardedBaseline") -> None:

@@ -17,9 +17,9 @@ from esa_pytest.errors import EsaError
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import pack
-from esa_pytest.measurement import Measurement, measure
-from esa_pytest.probing import probed
-from esa_pytest.shelf import ModelShelf
+from esa_pytest.measuring.measurement import Measurement, measure
+from esa_pytest.measuring.probing import probed
+from esa_pytest.measuring.shelf import ModelShelf
 
 ANSWER = "esa-trial "
 

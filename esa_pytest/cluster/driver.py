@@ -17,12 +17,12 @@ from esa_pytest.cluster.jobs import Answer, Job
 from esa_pytest.cluster.loop import Ending, Loop, Task
 from esa_pytest.cluster.needs import need_of
 from esa_pytest.cluster.order import longest_first
-from esa_pytest.commands import command_of
 from esa_pytest.errors import ClusterError
 from esa_pytest.golden.environment import variables
 from esa_pytest.golden.provenance import provenance
+from esa_pytest.invocation import command_of
+from esa_pytest.measuring.publishing import subject_of, write_unjudged
 from esa_pytest.options import OPTIONS
-from esa_pytest.publishing import subject_of, write_unjudged
 from esa_pytest.report.documents import MANIFEST
 from esa_pytest.report.layout import count
 from esa_pytest.resume.hooks import baseline_of, plain_nodeid

@@ -15,11 +15,11 @@ from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.provenance import provenance
-from esa_pytest.measurement import Measurement, measure
-from esa_pytest.probing import probed
+from esa_pytest.measuring.measurement import Measurement, measure
+from esa_pytest.measuring.probing import probed
+from esa_pytest.measuring.shelf import ModelShelf, Shelved
 from esa_pytest.records import BlockScores, Noise, Outcome, Record, TokenScores, Verdict
 from esa_pytest.settings import Settings
-from esa_pytest.shelf import ModelShelf, Shelved
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.errors import BrokenPromiseError, GoldenMissingError, SettingError, UnavailableError
 from esa_pytest.evaluation.cache import write_atomically
 from esa_pytest.evaluation.reference import why_unsuited
+from esa_pytest.measuring.shelf import ModelShelf
 from esa_pytest.perturbation import Guarded, guard
 from esa_pytest.report.layout import labelled
 from esa_pytest.selftest import lines
@@ -23,7 +24,6 @@ from esa_pytest.selftest.power import Point, Share, broken, curve, false_alarms
 from esa_pytest.selftest.store import TrialStore, key_of
 from esa_pytest.selftest.trial import Harmless, Trial
 from esa_pytest.settings import Settings
-from esa_pytest.shelf import ModelShelf
 
 DEFAULT_TYPE = "smoke"
 NAME = "selftest"

@@ -17,10 +17,10 @@ from esa_pytest.evaluation.probe_noise import measure_probe_noise
 from esa_pytest.golden.files import write_packed
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import pack
-from esa_pytest.measurement import Measurement, measure
-from esa_pytest.probing import probed
+from esa_pytest.measuring.measurement import Measurement, measure
+from esa_pytest.measuring.probing import probed
+from esa_pytest.measuring.shelf import ModelShelf
 from esa_pytest.records import Outcome, Record, Tier
-from esa_pytest.shelf import ModelShelf
 from tests.incidents.found import Found
 from tests.incidents.releases import NEWEST, PACKAGE
 from tests.incidents.subjects import saved_by_this_release, subject_in

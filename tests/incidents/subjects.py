@@ -18,7 +18,7 @@ from esa_pytest.evaluation.fingerprints import fingerprinted_modules
 from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.quiet import quiet_transformers
-from esa_pytest.shelf import ModelShelf
+from esa_pytest.measuring.shelf import ModelShelf
 from tests.incidents.train import MODELS, OPT, QWEN2
 
 TWINS = Path(__file__).parents[1] / "twins"

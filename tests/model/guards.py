@@ -11,11 +11,11 @@ import numpy as np
 from esa_pytest.drift.rules import DEFAULT_RULES
 from esa_pytest.evaluation.noise import measure_noise
 from esa_pytest.evaluation.probe_noise import measure_probe_noise
-from esa_pytest.measurement import measure
+from esa_pytest.measuring.measurement import measure
+from esa_pytest.measuring.probing import probed
+from esa_pytest.measuring.shelf import ModelShelf, Shelved
 from esa_pytest.perturbation.guard import Guarded, guarded_by
-from esa_pytest.probing import probed
 from esa_pytest.records import TokenScores
-from esa_pytest.shelf import ModelShelf, Shelved
 from tests.model.tiny import save_tiny, tiny_baseline, write_corpus
 
 

@@ -11,10 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from esa_pytest import consistency
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.baselines.sources import FolderModel
-from esa_pytest.consistency import measure_consistency
 from esa_pytest.errors import EvaluationError
 from esa_pytest.evaluation import fresh
 from esa_pytest.evaluation.evaluate import Round, evaluate
@@ -22,6 +20,8 @@ from esa_pytest.evaluation.fresh import FreshRun, FreshScores, bits_of, scores_o
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.metrics import compute_metrics
 from esa_pytest.evaluation.splitting import WHOLE, Split
+from esa_pytest.measuring import consistency
+from esa_pytest.measuring.consistency import measure_consistency
 from esa_pytest.records import Consistency, Repeat
 from tests.model.tiny import evaluate_tiny, load_folder, prepare_tiny, tiny_baseline
 

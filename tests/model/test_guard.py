@@ -9,12 +9,12 @@ import pytest
 from esa_pytest.baselines.catalog import baseline_of, load_catalog
 from esa_pytest.drift.rules import Rules
 from esa_pytest.errors import GoldenMissingError, GuardError
+from esa_pytest.measuring.shelf import ModelShelf
 from esa_pytest.perturbation import Perturbation, PerturbedRun, Scale, guard
 from esa_pytest.perturbation.guard import Guarded
 from esa_pytest.perturbation.run import drift_of, perturbed_record
 from esa_pytest.records import Outcome, TokenScores
 from esa_pytest.settings import Settings, resolve, tool_table
-from esa_pytest.shelf import ModelShelf
 from tests.model.guards import guarded_of, rebased
 from tests.model.twins import LLAMA, ROOT
 

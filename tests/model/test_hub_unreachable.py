@@ -15,7 +15,7 @@ from esa_pytest.baselines.sources import HubModel
 from esa_pytest.errors import HubUnreachableError
 from esa_pytest.evaluation.availability import Availability, availability
 from esa_pytest.evaluation.hub import Hub
-from esa_pytest.shelf import ModelShelf
+from esa_pytest.measuring.shelf import ModelShelf
 from tests.model.fake_hub import MODEL, FakeHub, point_to
 from tests.model.tiny import tiny_baseline
 

@@ -21,9 +21,9 @@ from esa_pytest.evaluation.efficiency import forward_flops
 from esa_pytest.evaluation.likelihoods import BatchScores
 from esa_pytest.evaluation.loading import LoadedModel, load_model
 from esa_pytest.evaluation.scoring import score_batch
-from esa_pytest.measurement import measure
+from esa_pytest.measuring.measurement import measure
+from esa_pytest.measuring.shelf import ModelShelf, Shelved
 from esa_pytest.records import METRIC_NAMES, FloatArray, NonFinite, Record, TokenScores
-from esa_pytest.shelf import ModelShelf, Shelved
 from tests.model.tiny import NUM_LAYERS, evaluate_tiny, save_tiny, tiny_baseline
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -225,7 +225,7 @@ def test_the_shelf_keeps_the_last_model_and_drops_it_before_it_loads_another(
         still_there.append(first() is not None)
         return load_model(name, checkpoint, **options)
 
-    monkeypatch.setattr("esa_pytest.shelf.load_model", load)
+    monkeypatch.setattr("esa_pytest.measuring.shelf.load_model", load)
     second = weakref.ref(shelf.get(other).model.network)
     assert type(second()).__name__ == "GPTNeoXForCausalLM"
     assert still_there == [False]

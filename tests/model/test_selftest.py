@@ -7,13 +7,13 @@ import pytest
 
 from esa_pytest.baselines.catalog import baseline_of, load_catalog
 from esa_pytest.drift.rules import Rules
+from esa_pytest.measuring.shelf import ModelShelf
 from esa_pytest.perturbation import Guarded, guard
 from esa_pytest.selftest.bench import Bench
 from esa_pytest.selftest.faults import fault_of
 from esa_pytest.selftest.ladder import ROUNDING, Instrument, Rung, promised_sizes, rungs_of
 from esa_pytest.selftest.material import material_of
 from esa_pytest.settings import resolve, tool_table
-from esa_pytest.shelf import ModelShelf
 from tests.model.twins import LLAMA, ROOT, hooks_of, state_of
 
 

@@ -18,9 +18,9 @@ from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.probe_noise import measure_probe_noise
 from esa_pytest.evaluation.reference import probe
+from esa_pytest.measuring.shelf import ModelShelf
 from esa_pytest.records import Probe, ProbeNoise, ReferenceDrift
 from esa_pytest.settings import tool_table
-from esa_pytest.shelf import ModelShelf
 from tests.unit.builders import small_record
 from tests.unit.probe_builders import probed
 

@@ -14,7 +14,7 @@ import pytest
 # since transformers keeps their classes and no longer finds their source, and then refuses to switch their attention.
 from transformers import GPTNeoXForCausalLM, LlamaForCausalLM, MistralForCausalLM, Phi3ForCausalLM  # noqa: F401
 
-import esa_pytest.check  # noqa: F401
+import esa_pytest.check.guarded  # noqa: F401
 from esa_pytest.options import OPTIONS
 from esa_pytest.records import BitStability
 from tests.model.tiny import running_text, save_tiny
@@ -43,7 +43,7 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def bits_taken_for_stable():
-    from esa_pytest import probing
+    from esa_pytest.measuring import probing
     from esa_pytest.records import BitStability
     with pytest.MonkeyPatch.context() as patch:
         stable = BitStability(fresh_processes=3, distinct_bit_patterns=1)
@@ -134,8 +134,8 @@ def project(pytester: pytest.Pytester, tiny_llama: Path, monkeypatch: pytest.Mon
 def bits_taken_for_stable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Record without fresh processes, for bits or for other processors, which cost seconds each and have tests."""
     stable: Callable[..., BitStability] = lambda *_, **__: BitStability(fresh_processes=3, distinct_bit_patterns=1)  # noqa: E731
-    monkeypatch.setattr("esa_pytest.probing.measure_bit_stability", stable)
-    monkeypatch.setattr("esa_pytest.probing.other_processors", lambda *_, **__: ({}, ()))
+    monkeypatch.setattr("esa_pytest.measuring.probing.measure_bit_stability", stable)
+    monkeypatch.setattr("esa_pytest.measuring.probing.other_processors", lambda *_, **__: ({}, ()))
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esa_pytest import artifacts
 from esa_pytest.cli import main
+from esa_pytest.commands import artifacts
 from esa_pytest.exit_status import Status
 from esa_pytest.golden.files import read_pair, write_packed
 from esa_pytest.golden.ledger import LedgerEntry

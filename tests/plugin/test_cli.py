@@ -110,7 +110,7 @@ class TestList:
     def test_nothing_is_loaded_or_run(
         self, project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.delattr("esa_pytest.shelf.load_model")
+        monkeypatch.delattr("esa_pytest.measuring.shelf.load_model")
         project.write_test("raise AssertionError('collected')")
         assert "collected" not in "\n".join(told(capsys, "list"))
 

@@ -201,7 +201,7 @@ def test_a_test_that_never_checks_is_not_green(recorded: Project) -> None:
 
 def test_rounds_that_disagree_are_told(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     bits = iter(["one", "two"])
-    monkeypatch.setattr("esa_pytest.measurement.bits_of", lambda *_: next(bits))
+    monkeypatch.setattr("esa_pytest.measuring.measurement.bits_of", lambda *_: next(bits))
     result = recorded.run("--esa-rounds", "2")
     assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines(["*could not be judged. 2 rounds of tiny-smoke in one process gave 2 bit patterns; *"])

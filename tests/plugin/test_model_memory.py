@@ -40,7 +40,7 @@ def test_in_a_fixture(esa_baseline, failing):
 WATCHING = """
 import gc
 import weakref
-from esa_pytest import shelf
+from esa_pytest.measuring import shelf
 
 networks, alive, load = [], [], shelf.load_model
 
@@ -118,7 +118,7 @@ class Watch:
         self.names: list[str] = []
         self.alive_at_load: list[int] = []
         self._networks: list[weakref.ref[Any]] = []
-        monkeypatch.setattr("esa_pytest.shelf.load_model", self)
+        monkeypatch.setattr("esa_pytest.measuring.shelf.load_model", self)
 
     def __call__(self, name: str, *arguments: Any, **options: Any) -> Any:
         self.names.append(name)

@@ -30,7 +30,7 @@ assert [part for part, seconds in import_heavy().items() if seconds > 0] == [
     "import_torch", "import_transformers", "import_esa"
 ]
 names = list(sys.modules)
-brought = names[names.index("esa_pytest.check"):]
+brought = names[names.index("esa_pytest.check.guarded"):]
 unused = {"accelerate", "datasets", "jinja2", "matplotlib", "pandas", "pyarrow", "requests", "scipy"}
 assert not unused & {name.split(".")[0] for name in brought}
 assert "esa_pytest.perturbation" not in brought

@@ -71,7 +71,7 @@ with esa_perturb(one, two) as run:
 
 
 def test_guard_runs_once_a_model_and_process(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from esa_pytest.checking import Checking
+    from esa_pytest.check.checking import Checking
 
     calls, check = [], Checking.check
 

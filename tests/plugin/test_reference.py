@@ -102,7 +102,7 @@ def test_identical_never_pays_for_the_reference(recorded: Project, monkeypatch: 
     def never(*_: object) -> None:
         raise AssertionError("the probe was run")
 
-    monkeypatch.setattr("esa_pytest.probing.probe", never)
+    monkeypatch.setattr("esa_pytest.measuring.probing.probe", never)
     assert recorded.run().ret == pytest.ExitCode.OK
     assert "reference" not in recorded.manifest()["seconds"]
 

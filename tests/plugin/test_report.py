@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 import matplotlib.figure  # noqa: F401  (pytester forgets what an inner run imported)
 import pytest
 
-from esa_pytest import measurement
 from esa_pytest.cli import main
 from esa_pytest.exit_status import Status
+from esa_pytest.measuring import measurement
 from tests.plugin.conftest import Project
 
 DRIFTING = """

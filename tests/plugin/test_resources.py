@@ -8,7 +8,7 @@ import pytest
 
 import esa_pytest.golden.assembly as assembly
 import esa_pytest.golden.resource_noise as resource_noise
-import esa_pytest.probing as probing
+import esa_pytest.measuring.probing as probing
 from esa_pytest.cli import main
 from esa_pytest.golden.files import read_pair, write_packed
 from esa_pytest.golden.packing import pack, unpack

@@ -1,6 +1,7 @@
 """The session names outcomes in plain strings, since it loads no numpy; they are the outcomes."""
 
-from esa_pytest import reporting, standing
+from esa_pytest import standing
+from esa_pytest.check import reporting
 from esa_pytest.records import Outcome
 from esa_pytest.resume.hooks import RECORDED
 

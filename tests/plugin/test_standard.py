@@ -55,7 +55,7 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> FakeProcess:
     """What the fresh process answers: other bits, of the mean loss 7."""
     answer = FreshScores(bits="others", nll_sum=7.0 * 768, num_scored_tokens=768, num_correct_tokens=0)
     process = FakeProcess(answer)
-    monkeypatch.setattr("esa_pytest.consistency.scores_of_fresh_process", process)
+    monkeypatch.setattr("esa_pytest.measuring.consistency.scores_of_fresh_process", process)
     return process
 
 

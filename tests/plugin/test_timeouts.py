@@ -36,10 +36,10 @@ def endless(*_: object, **__: object) -> NoReturn:
 @pytest.mark.parametrize(
     ("phase", "place", "sentence"),
     [
-        ("load", "esa_pytest.shelf.load_model", "Fetching and loading the model"),
-        ("load", "esa_pytest.shelf.locate", "Fetching and loading the model"),
-        ("evaluate", "esa_pytest.measurement.evaluate", "Evaluating the baseline"),
-        ("evaluate", "esa_pytest.measurement.measure_consistency", "Evaluating the baseline"),
+        ("load", "esa_pytest.measuring.shelf.load_model", "Fetching and loading the model"),
+        ("load", "esa_pytest.measuring.shelf.locate", "Fetching and loading the model"),
+        ("evaluate", "esa_pytest.measuring.measurement.evaluate", "Evaluating the baseline"),
+        ("evaluate", "esa_pytest.measuring.measurement.measure_consistency", "Evaluating the baseline"),
     ],
 )
 def test_a_phase_that_takes_too_long_fails_by_its_name(
@@ -76,7 +76,7 @@ def test_an_alarm_that_a_finaliser_swallows_comes_back(
         Swallowing()
         endless()
 
-    monkeypatch.setattr("esa_pytest.measurement.evaluate", swallowing)
+    monkeypatch.setattr("esa_pytest.measuring.measurement.evaluate", swallowing)
     result = run(recorded, "--esa-evaluate-timeout", "0.3", "-p", "no:unraisableexception")
     assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines(["esa: tiny-smoke could not be judged. Evaluating the baseline took longer than *"])
@@ -122,7 +122,7 @@ def test_no_timer_is_left_running_after_the_test(recorded: Project) -> None:
 
 
 def test_a_shorter_limit_of_the_test_wins(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("esa_pytest.shelf.load_model", endless)
+    monkeypatch.setattr("esa_pytest.measuring.shelf.load_model", endless)
     result = run(recorded, "--timeout", "1", "--esa-load-timeout", "20")
     assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines(["*Failed: Timeout (>1.0s) from pytest-timeout."])
@@ -133,7 +133,7 @@ def test_a_failure_within_the_limit_stays_what_it_is(recorded: Project, monkeypa
     def fail(*_: object, **__: object) -> NoReturn:
         pytest.fail("the user's own words")
 
-    monkeypatch.setattr("esa_pytest.shelf.load_model", fail)
+    monkeypatch.setattr("esa_pytest.measuring.shelf.load_model", fail)
     result = run(recorded, "--esa-load-timeout", "300")
     assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines(["*the user's own words"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from esa_pytest.accepting import entry_of
+from esa_pytest.check.accepting import entry_of
 from esa_pytest.cluster.arrivals import bring_home
 from esa_pytest.cluster.jobs import Answer
 from esa_pytest.errors import ClusterError

@@ -7,7 +7,7 @@ import torch
 
 from esa_pytest.errors import DeviceError
 from esa_pytest.evaluation.leases import GpuLease, in_worker, lease_gpu
-from esa_pytest.shelf import ModelShelf
+from esa_pytest.measuring.shelf import ModelShelf
 
 GPUS = ["GPU-aaaa", "GPU-bbbb", "GPU-cccc"]
 Lease = Callable[..., int]

@@ -6,7 +6,7 @@ from pathlib import Path
 from esa_pytest.baselines.catalog import Baseline, Reported
 from esa_pytest.evaluation.cache import write_atomically
 from esa_pytest.evaluation.calibration import reliability
-from esa_pytest.measurement import Measurement
+from esa_pytest.measuring.measurement import Measurement
 from esa_pytest.records import Record, Verdict
 from esa_pytest.report.advice import advice_on
 from esa_pytest.report.consistency import consistency_lines

@@ -6,14 +6,14 @@ from typing import NoReturn
 
 import pytest
 
-from esa_pytest.accepting import keep_record
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.context import CheckContext
+from esa_pytest.check.accepting import keep_record
+from esa_pytest.check.context import CheckContext
 from esa_pytest.errors import GoldenMissingError
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.provenance import provenance
-from esa_pytest.measurement import Measurement
-from esa_pytest.publishing import run_lines, subject_of, withdraw_manifest, write_documents, write_unjudged
+from esa_pytest.measuring.measurement import Measurement
+from esa_pytest.measuring.publishing import run_lines, subject_of, withdraw_manifest, write_documents, write_unjudged
 from esa_pytest.records import Outcome, Record, Verdict
 from esa_pytest.report import lines
 from esa_pytest.report.advice import REASON

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from esa_pytest.accepting import RECORD_PREFIX
-from esa_pytest.artifacts import read_record
 from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.check.accepting import RECORD_PREFIX
+from esa_pytest.commands.artifacts import read_record
 from esa_pytest.drift.judge import judge
 from esa_pytest.drift.rules import Rules
 from esa_pytest.errors import EsaError, GoldenError

@@ -3,10 +3,11 @@
 import warnings
 from dataclasses import dataclass, replace
 
-from esa_pytest.accepting import entry_of
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.consistency import refuse_broken_promise
-from esa_pytest.context import CheckContext
+from esa_pytest.check.accepting import entry_of
+from esa_pytest.check.context import CheckContext
+from esa_pytest.check.reporting import CheckReport
+from esa_pytest.check.snapshot import golden_extension
 from esa_pytest.drift.acceptance import why_refused
 from esa_pytest.drift.elsewhere import judge_elsewhere
 from esa_pytest.drift.judge import judge, needs_reference, non_finite_verdict
@@ -19,12 +20,11 @@ from esa_pytest.golden.ledger import LedgerEntry
 from esa_pytest.golden.ledger_files import read_ledger
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.provenance import provenance
-from esa_pytest.measurement import Measurement, measure
-from esa_pytest.probing import completed, probed
+from esa_pytest.measuring.consistency import refuse_broken_promise
+from esa_pytest.measuring.measurement import Measurement, measure
+from esa_pytest.measuring.probing import completed, probed
+from esa_pytest.measuring.shelf import Shelved
 from esa_pytest.records import Outcome, Record, Verdict
-from esa_pytest.reporting import CheckReport
-from esa_pytest.shelf import Shelved
-from esa_pytest.snapshot import golden_extension
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from esa_pytest.evaluation.probe_noise import measure_probe_noise
 from esa_pytest.evaluation.reference import probe, rounded_at_probe, why_unsuited
 from esa_pytest.golden.bit_stability import measure_bit_stability
 from esa_pytest.golden.resource_noise import measure_resource_noise
-from esa_pytest.measurement import Measurement
+from esa_pytest.measuring.measurement import Measurement
 from esa_pytest.records import Record
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from esa_pytest.accepting import RECORD_PREFIX, entry_of
+from esa_pytest.check.accepting import RECORD_PREFIX, entry_of
 from esa_pytest.drift.acceptance import adds_noise, why_refused, with_noise_of
 from esa_pytest.drift.judge import judge
 from esa_pytest.errors import AcceptanceError, EsaError, GoldenError

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.consistency import measure_consistency
 from esa_pytest.errors import EvaluationError
 from esa_pytest.evaluation.evaluate import Round, evaluate
 from esa_pytest.evaluation.fresh import bits_of
@@ -16,8 +15,9 @@ from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.text_bytes import scored_bytes
 from esa_pytest.golden.assembly import assemble
+from esa_pytest.measuring.consistency import measure_consistency
+from esa_pytest.measuring.shelf import Shelved
 from esa_pytest.records import Consistency, Metrics, Record
-from esa_pytest.shelf import Shelved
 
 # A context in which the work named by a phase ends with a sentence once its time is up.
 Limit = Callable[[str], AbstractContextManager[None]]

@@ -4,10 +4,10 @@ import datetime
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from esa_pytest.commands.history import histories_of
 from esa_pytest.errors import EsaError, LedgerError
 from esa_pytest.evaluation.cache import write_atomically
 from esa_pytest.golden.ledger_files import read_ledger
-from esa_pytest.history import histories_of
 from esa_pytest.report.chronicle import History
 from esa_pytest.report.comparison import comparison_lines
 from esa_pytest.report.digest import digest_lines

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from syrupy.assertion import SnapshotAssertion
 
-from esa_pytest.measurement import Benchmark, Limit
+from esa_pytest.measuring.measurement import Benchmark, Limit
+from esa_pytest.measuring.shelf import ModelShelf
 from esa_pytest.settings import Settings
-from esa_pytest.shelf import ModelShelf
 
 if TYPE_CHECKING:
     from esa_pytest.perturbation.guard import Guarded

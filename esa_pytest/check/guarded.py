@@ -10,12 +10,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.checking import Checking
-from esa_pytest.context import CheckContext
+from esa_pytest.check.checking import Checking
+from esa_pytest.check.context import CheckContext
 from esa_pytest.drift.rules import without_resources
 from esa_pytest.errors import EsaError, UnavailableError
+from esa_pytest.measuring.shelf import Shelved
 from esa_pytest.records import Record, Verdict
-from esa_pytest.shelf import Shelved
 
 if TYPE_CHECKING:
     from esa_pytest.perturbation.guard import Guarded
