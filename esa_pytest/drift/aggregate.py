@@ -21,6 +21,7 @@ ACCURACY_TOLERANCE = 0.01
 CALIBRATION_TOLERANCE = 0.01
 PROVISIONAL = "provisional"
 # In the order in which they are shown.
+_QUOTED = ("mean_nll", "perplexity", "token_accuracy")
 _CALIBRATION = ("ece", "brier", "mean_entropy", "top_k_mass")
 
 
@@ -29,6 +30,8 @@ def metric_rows(
 ) -> tuple[MetricRow, ...]:
     """Loss, perplexity, token accuracy, calibration and long context side by side; both directions are judged alike.
 
+    What a side lacks is NaN there, which never passes.
+
     Args:
         golden: the accepted record.
         measured: this run's.
@@ -36,12 +39,13 @@ def metric_rows(
         rules: how strictly.
     """
     assert golden.metrics is not None and measured.metrics is not None  # noqa: PT018, S101  (tier 1 has seen to it)
-    allowed = _provisional(golden) if model is None else _measured(golden, model, rules)
-    source = PROVISIONAL if model is None else MEASURED
+    allowed = {name: (bound, PROVISIONAL) for name, bound in _provisional(golden).items()}
+    if model is not None:
+        allowed |= {name: (bound, MEASURED) for name, bound in _measured(golden, model, rules).items()}
+    calibrated = golden.calibration is not None or measured.calibration is not None
     rows = [
-        _row(name, golden, measured, *rules.widened(name, bound, source))
-        for name, bound in allowed.items()
-        if name not in CALIBRATION_NAMES or (golden.calibration is not None and measured.calibration is not None)
+        _row(name, golden, measured, *rules.widened(name, *allowed.get(name, (0.0, PROVISIONAL))))
+        for name in (*_QUOTED, *(_CALIBRATION if calibrated else ()))
     ]
     rate = rules.false_alarm_rate / family_of(golden)
     return (*rows, *context_rows(golden, measured, model, rules, rate=rate))
@@ -92,21 +96,19 @@ def _row(name: str, golden: Record, measured: Record, allowed: float, source: st
     old, new = _holder(name, golden), _holder(name, measured)
     return MetricRow(
         name=name,
-        golden=getattr(old, name),
-        measured=getattr(new, name),
+        golden=getattr(old, name, math.nan),
+        measured=getattr(new, name, math.nan),
         drift=_drift(name, old, new),
         allowed=allowed,
         source=source,
     )
 
 
-def _holder(name: str, record: Record) -> Metrics | Calibration:
-    found = record.calibration if name in CALIBRATION_NAMES else record.metrics
-    assert found is not None  # noqa: S101  (asked before)
-    return found
+def _holder(name: str, record: Record) -> Metrics | Calibration | None:
+    return record.calibration if name in CALIBRATION_NAMES else record.metrics
 
 
-def _drift(name: str, golden: Metrics | Calibration, measured: Metrics | Calibration) -> float:
+def _drift(name: str, golden: Metrics | Calibration | None, measured: Metrics | Calibration | None) -> float:
     if (
         name == "token_accuracy"
         and isinstance(golden, Metrics)
@@ -115,4 +117,4 @@ def _drift(name: str, golden: Metrics | Calibration, measured: Metrics | Calibra
     ):
         # From the counts: 0.51 - 0.50 is more than 0.01 in floating point, one token in a hundred is not.
         return (measured.num_correct_tokens - golden.num_correct_tokens) / golden.num_scored_tokens
-    return float(getattr(measured, name) - getattr(golden, name))
+    return float(getattr(measured, name, math.nan) - getattr(golden, name, math.nan))

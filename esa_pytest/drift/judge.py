@@ -1,6 +1,7 @@
 """Walk down the tiers and say which one decided."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from esa_pytest.drift.aggregate import metric_rows
@@ -92,7 +93,8 @@ def _walked(golden: Record, measured: Record, rules: Rules) -> Verdict:
     model = noise_model_of(golden)
     rows = metric_rows(golden, measured, model, rules)
     bits = record_drift(golden, measured)
-    if bits.num_changed == 0 and all(row.golden == row.measured or row.within for row in rows):
+    # The difference of two infinities is no zero.
+    if bits.num_changed == 0 and all(row.drift == 0 or row.within for row in rows):
         evidence = _Evidence(
             environment=environment, rows=rows, bits=bits, detectable=detectable(golden, model, rules, in_full=False)
         )
@@ -175,9 +177,7 @@ def _drifted(evidence: _Evidence, *, stable: bool) -> Verdict:
         return evidence.verdict(Outcome.NUMERIC_DRIFT, Tier.PAIRED, reason)
     drifted = [row for row in evidence.rows if not row.within]
     if drifted:
-        worst = max(drifted, key=lambda row: abs(row.drift) / row.allowed if row.allowed else 0.0)
-        reason = f"{changed}, and {worst.name} drifted by {worst.drift:+.4g}, allowed is {worst.allowed:.2g}"
-        return evidence.verdict(Outcome.METRIC_DRIFT, Tier.AGGREGATE, reason)
+        return evidence.verdict(Outcome.METRIC_DRIFT, Tier.AGGREGATE, f"{changed}, and {_worst(drifted)}")
     changed = _changed_bits(evidence, stable=stable, passed=True)
     if paired is not None and paired.refusal is None:
         reason = f"{changed}, and the drift is what {paired.num_patterns} harmless bit patterns show"
@@ -185,6 +185,17 @@ def _drifted(evidence: _Evidence, *, stable: bool) -> Verdict:
     return evidence.verdict(
         Outcome.WITHIN_NOISE, Tier.AGGREGATE, f"{changed}, and every metric is within its tolerance"
     )
+
+
+def _worst(drifted: Sequence[MetricRow]) -> str:
+    """The metric that moved the furthest of what it may, as a clause; one that a side lacks before all others."""
+    for row in drifted:
+        if math.isnan(row.measured):
+            return f"{row.name} is missing, the golden has {row.golden:.4g}"
+        if math.isnan(row.golden):
+            return f"{row.name} is {row.measured:.4g}, and the golden has none"
+    worst = max(drifted, key=lambda row: abs(row.drift) / row.allowed if row.allowed else 0.0)
+    return f"{worst.name} drifted by {worst.drift:+.4g}, allowed is {worst.allowed:.2g}"
 
 
 def describe_statistic(statistic: Statistic, num_patterns: int) -> str:

@@ -76,9 +76,13 @@ def moved(name: str, drift: float) -> Record:
     return replace(CALIBRATED, calibration=calibration)
 
 
-@pytest.mark.parametrize("pair", [(run(2.0), CALIBRATED), (CALIBRATED, run(2.0)), (run(2.0), run(2.0))])
-def test_calibration_is_compared_where_both_sides_have_one(pair: tuple[Record, Record]) -> None:
-    assert [row.name for row in metric_rows(*pair, None)] == ["mean_nll", "perplexity", "token_accuracy"]
+def test_without_calibration_on_either_side_there_are_no_rows_of_it() -> None:
+    assert [row.name for row in metric_rows(run(2.0), run(2.0), None)] == ["mean_nll", "perplexity", "token_accuracy"]
+
+
+@pytest.mark.parametrize("pair", [(run(2.0), CALIBRATED), (CALIBRATED, run(2.0))], ids=["new", "gone"])
+def test_calibration_that_one_side_lacks_is_never_within(pair: tuple[Record, Record]) -> None:
+    assert drifted(*pair) == set(ALLOWED)
 
 
 def test_calibration_rows_follow_the_quoted_ones_with_their_bounds() -> None:

@@ -20,6 +20,7 @@ from esa_pytest.records import (
     TokenScores,
 )
 from tests.unit.builders import (
+    CALIBRATION,
     ENVIRONMENT,
     changed_identity,
     leaf_values,
@@ -55,6 +56,27 @@ def test_record_is_always_identical_to_itself(record: Record) -> None:
     assert verdict.nothing_to_accept
     assert verdict.would_have_caught[0] == "any changed bit"
     assert len(verdict.would_have_caught) == 1 + (record.probe_noise is not None)
+
+
+@pytest.mark.parametrize(
+    ("golden", "measured", "told"),
+    [
+        (replace(GOLDEN, calibration=CALIBRATION), GOLDEN, "ece is missing, the golden has 0.05"),
+        (GOLDEN, replace(GOLDEN, calibration=CALIBRATION), "ece is 0.05, and the golden has none"),
+    ],
+    ids=["gone", "new"],
+)
+def test_a_metric_that_one_side_lacks_never_passes(golden: Record, measured: Record, told: str) -> None:
+    verdict = judge(golden, measured)
+    assert (verdict.outcome, verdict.tier) == (Outcome.METRIC_DRIFT, Tier.AGGREGATE)
+    assert verdict.reason.endswith(f"NLLs bit-equal, and {told}")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_on_both_sides_never_passes(value: float) -> None:
+    assert GOLDEN.metrics is not None
+    broken = replace(GOLDEN, metrics=replace(GOLDEN.metrics, nll_sum=value))
+    assert not judge(broken, broken).outcome.passed
 
 
 @given(score_arrays(), st.data())
