@@ -5,18 +5,19 @@ from pathlib import Path
 
 from esa_pytest.drift.resource_rounds import golden_efficiency, golden_peak
 from esa_pytest.errors import AcceptanceError, GoldenError
-from esa_pytest.golden.files import read_packed, write_packed
+from esa_pytest.golden.files import write_packed
 from esa_pytest.golden.ledger import (
     FIRST,
     UNREADABLE,
     AcceptedDrift,
     AcceptedNumbers,
     LedgerEntry,
+    by_golden,
     changed_items,
     known_noise,
     numbers_of,
 )
-from esa_pytest.golden.ledger_files import judged_sha256_of
+from esa_pytest.golden.ledger_files import judged_sha256_of, read_ledger
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import pack
 from esa_pytest.records import Outcome, Record, Verdict
@@ -30,6 +31,7 @@ def entry_of(
     verdict: Verdict | None,
     *,
     location: GoldenLocation,
+    replaces: str | None,
     provenance: Mapping[str, str | bool | None],
     forced: bool,
 ) -> LedgerEntry:
@@ -40,10 +42,11 @@ def entry_of(
         measured: the complete record of the run.
         verdict: the run's, None without a golden.
         location: of the golden.
+        replaces: the seal that the golden bore when it was read, as `seal_at` tells it.
         provenance: when, by which command, at which commit, and why it is accepted.
         forced: whether it is only accepted because of `--esa-force`.
     """
-    old = None if golden is None else _numbers(golden, read_packed(location))
+    old = None if golden is None else _numbers(golden, replaces)
     return LedgerEntry(
         utc=str(provenance["utc"]),
         baseline=measured.baseline,
@@ -56,7 +59,7 @@ def entry_of(
         git_sha=_text(provenance, "git_sha"),
         git_dirty=None if provenance["git_dirty"] is None else bool(provenance["git_dirty"]),
         old=old,
-        new=_numbers(measured, pack(measured, npz_name=location.npz.name)),
+        new=_numbers(measured, judged_sha256_of(pack(measured, npz_name=location.npz.name))),
         drift=_drift(verdict),
         noise=known_noise(measured),
         inputs=() if verdict is None else changed_items(verdict.changes),
@@ -94,12 +97,19 @@ def _drift(verdict: Verdict | None) -> AcceptedDrift | None:
     )
 
 
-def _numbers(record: Record, data: bytes | None) -> AcceptedNumbers:
-    seal = None if data is None else judged_sha256_of(data)
+def last_accepted_loss(location: GoldenLocation, baseline: str) -> float | None:
+    """The mean NLL, in nats, that the ledger accepted last for a golden; None where it never told of it.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+    """
+    entries = by_golden(read_ledger(location.root)).get((baseline, location.device, location.dtype))
+    return entries[-1].new.mean_nll if entries else None
+
+
+def _numbers(record: Record, seal: str | None) -> AcceptedNumbers:
     if seal is None or record.metrics is None:
-        raise AcceptanceError(
-            f"The golden of {record.baseline} was changed while this run was about to replace it; run it once more."
-        )
+        raise AcceptanceError(f"The golden of {record.baseline} was changed while it was read; run it once more.")
     return numbers_of(
         record.metrics,
         judged_sha256=seal,

@@ -4,7 +4,7 @@ import warnings
 from dataclasses import dataclass, replace
 
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.check.accepting import entry_of
+from esa_pytest.check.accepting import entry_of, last_accepted_loss
 from esa_pytest.check.context import CheckContext
 from esa_pytest.check.reporting import CheckReport
 from esa_pytest.check.snapshot import golden_extension
@@ -13,11 +13,11 @@ from esa_pytest.drift.elsewhere import judge_elsewhere
 from esa_pytest.drift.judge import judge, needs_reference, non_finite_verdict
 from esa_pytest.drift.resources import describe_resource
 from esa_pytest.drift.rules import ResourceMode, Rules
-from esa_pytest.errors import EsaWarning, GoldenError
+from esa_pytest.errors import AcceptanceError, EsaError, EsaWarning, GoldenError
 from esa_pytest.evaluation.loading import dtype_of
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.ledger import LedgerEntry
-from esa_pytest.golden.ledger_files import read_ledger
+from esa_pytest.golden.ledger_files import seal_at
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.provenance import provenance
 from esa_pytest.measuring.consistency import refuse_broken_promise
@@ -87,7 +87,8 @@ class Checking:
             dtype=dtype_of(self.shelved().model.network),
         )
         with measurement.timed("read_golden"):
-            golden, refusal = _read(location)
+            found = _read(location, sealed=self._context.update or self._context.update_new_only)
+            golden = found.record
         with measurement.timed("judge"):
             verdict = _verdict(golden, measured, rules)
         if golden is not None and golden.probe is not None and verdict is not None and needs_reference(verdict):
@@ -95,8 +96,8 @@ class Checking:
             measured = measurement.record
             with measurement.timed("judge"):
                 verdict = judge(golden, measured, rules)
-        if self._is_recording(verdict, golden, refusal):
-            recorded = self._record(measurement, verdict, golden, location)
+        if self._is_recording(verdict, found):
+            recorded = self._record(measurement, verdict, found, location)
             return Checked(verdict=None, measurement=measurement, golden=recorded)
         if self._context.settings.calibrate and measured.non_finite is None:
             measurement = replace(measurement, record=completed(measurement, self._baseline, self.shelved().model))
@@ -104,8 +105,8 @@ class Checking:
         if golden is None:
             # There is nothing to judge by; what was measured can be accepted all the same.
             self.report.keep(measured)
-        if refusal is not None:
-            raise refusal
+        if found.refusal is not None:
+            raise found.refusal
         if verdict is None:
             return self._check_elsewhere(measurement, location)
         if verdict.outcome is not Outcome.NON_FINITE:
@@ -141,39 +142,47 @@ class Checking:
         self.report.judged(verdict, measurement, golden, location)
         return Checked(verdict=verdict, measurement=measurement, golden=golden)
 
-    def _is_recording(self, verdict: Verdict | None, golden: Record | None, refusal: GoldenError | None) -> bool:
+    def _is_recording(self, verdict: Verdict | None, found: "_Found") -> bool:
         """Whether this run writes its golden: asked to, finite, and something to accept."""
         if verdict is not None and verdict.outcome is Outcome.NON_FINITE:
             return False
         if self._context.update:
             return verdict is None or not verdict.nothing_to_accept or self._context.settings.calibrate
-        return self._context.update_new_only and golden is None and refusal is None
+        return self._context.update_new_only and found.record is None and found.refusal is None
 
     def _probed(self, measurement: Measurement) -> Measurement:
         with self._context.limit("evaluate"):
             return probed(measurement, self.shelved().model)
 
     def _record(
-        self, measurement: Measurement, verdict: Verdict | None, golden: Record | None, location: GoldenLocation
+        self, measurement: Measurement, verdict: Verdict | None, found: "_Found", location: GoldenLocation
     ) -> Record:
-        settings = self._context.settings
-        refused = why_refused(golden, measurement.record, limit=settings.accept_limit)
-        if refused is not None and verdict is not None and not settings.force:
+        settings, golden = self._context.settings, found.record
+        # A ledger that cannot be read is told before minutes are spent on measuring noise.
+        last_loss = last_accepted_loss(location, self._baseline.id)
+        refused = why_refused(
+            golden,
+            measurement.record,
+            limit=settings.accept_limit,
+            last_loss=None if found.refusal is None else last_loss,
+        )
+        if refused is not None and not settings.force:
+            if verdict is None:
+                self.report.keep(measurement.record)
+                raise AcceptanceError(refused)
             self.concluded = True
             self.report.failed(verdict, measurement, golden, location, refused=refused)
-        # A ledger that cannot be read is told before minutes are spent on measuring noise.
-        read_ledger(settings.golden_dir)
         measured = completed(measurement, self._baseline, self.shelved().model)
         entry = entry_of(
             golden,
             measured,
             verdict,
             location=location,
+            replaces=found.seal,
             provenance=measured.provenance,
             forced=refused is not None,
         )
-        if not self._assert_snapshot(measured, location, rewriting=True, entry=entry):
-            raise GoldenError(f"The golden {location.json} could not be written; what was there is unchanged.")
+        self._assert_snapshot(measured, location, rewriting=True, entry=entry)
         self.report.recorded(replace(measurement, record=measured), location)
         return measured
 
@@ -185,10 +194,24 @@ class Checking:
         rewriting: bool,
         verdict: Verdict | None = None,
         entry: LedgerEntry | None = None,
-    ) -> bool:
-        """Let syrupy compare, count and, under its update flags, write."""
+    ) -> None:
+        """Let syrupy compare, count and, under its update flags, write.
+
+        Raises:
+            EsaError: there is an entry, and it and the golden were not written.
+        """
         extension = golden_extension(location, rewriting=rewriting, verdict=verdict, entry=entry)
-        return bool(self._context.snapshot.use_extension(extension) == measured)
+        assertion = self._context.snapshot.use_extension(extension)
+        if assertion == measured or entry is None:
+            return
+        # syrupy keeps the exception of a write to itself.
+        error = assertion.executions[assertion.num_executions - 1].exception
+        if isinstance(error, EsaError):
+            raise error
+        raise GoldenError(
+            f"The golden {location.json} could not be written ({error}); the old one or the new one lies there whole: "
+            f"mend the cause, and record it once more."
+        )
 
 
 def _warn(text: str) -> None:
@@ -198,15 +221,27 @@ def _warn(text: str) -> None:
         warnings.warn(text, EsaWarning, stacklevel=3)
 
 
-def _read(location: GoldenLocation) -> tuple[Record | None, GoldenError | None]:
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What lies at the place of a golden: its record, or why it is not to be trusted, and the seal that it bears."""
+
+    record: Record | None = None
+    refusal: GoldenError | None = None
+    seal: str | None = None
+
+
+def _read(location: GoldenLocation, *, sealed: bool = False) -> _Found:
+    """A golden, with its seal where that is asked for."""
+    # Before the golden itself: what another process writes in between is then refused, and not replaced unseen.
+    seal = seal_at(location) if sealed else None
     try:
-        return read_golden(location), None
+        return _Found(record=read_golden(location), seal=seal)
     except GoldenError as error:
-        return None, error
+        return _Found(refusal=error, seal=seal)
 
 
 def _trusted(location: GoldenLocation) -> Record | None:
-    return _read(location)[0]
+    return _read(location).record
 
 
 def _verdict(golden: Record | None, measured: Record, rules: Rules) -> Verdict | None:

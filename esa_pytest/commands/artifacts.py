@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from esa_pytest.check.accepting import RECORD_PREFIX, entry_of
+from esa_pytest.check.accepting import RECORD_PREFIX, entry_of, last_accepted_loss
 from esa_pytest.drift.acceptance import adds_noise, why_refused, with_noise_of
 from esa_pytest.drift.judge import judge
 from esa_pytest.errors import AcceptanceError, EsaError, GoldenError
 from esa_pytest.golden.files import read_golden, read_pair
-from esa_pytest.golden.ledger_files import read_ledger, write_accepted
+from esa_pytest.golden.ledger_files import read_ledger, seal_at, write_accepted
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import REMEDY, join_pair, pack, unpack
 from esa_pytest.golden.provenance import provenance
@@ -73,19 +73,30 @@ def _records_at(path: Path) -> list[Path]:
 def _accept(path: Path, settings: Settings) -> str:
     measured = read_record(path)
     location = _location(measured, settings)
+    seal = seal_at(location)
     golden = _golden_at(location)
     verdict = None if golden is None else judge(golden, measured, settings.rules)
     name = f"{measured.baseline} ({location.device}, {location.dtype})"
     if golden is not None and verdict is not None and verdict.nothing_to_accept and not adds_noise(golden, measured):
         return f"unchanged  {name}: equal bits in an equal environment, so there is nothing to accept"
-    refused = why_refused(golden, measured, limit=settings.accept_limit)
+    unreadable = golden is None and location.json.exists()
+    last_loss = last_accepted_loss(location, measured.baseline) if unreadable else None
+    refused = why_refused(golden, measured, limit=settings.accept_limit, last_loss=last_loss)
     if refused is not None and not settings.force:
         raise AcceptanceError(refused)
     complete = with_noise_of(golden, measured, settings.rules)
     now = provenance(settings.root, reason=settings.reason)
     told = {**complete.provenance, "reason": settings.reason, "accepted_utc": now["utc"]}
     complete = replace(complete, provenance=told)
-    entry = entry_of(golden, complete, verdict, location=location, provenance=now, forced=refused is not None)
+    entry = entry_of(
+        golden,
+        complete,
+        verdict,
+        location=location,
+        replaces=seal,
+        provenance=now,
+        forced=refused is not None,
+    )
     write_accepted(location, pack(complete, npz_name=location.npz.name), entry)
     return f"accepted   {name}: {_change(golden, complete, verdict)}{_source(complete)}"
 

@@ -17,7 +17,7 @@ _MEASURE_IT = (
 )
 
 
-def why_refused(golden: Record | None, measured: Record, *, limit: float) -> str | None:
+def why_refused(golden: Record | None, measured: Record, *, limit: float, last_loss: float | None = None) -> str | None:
     """Why a run may not take the place of a golden unforced, as a sentence; None where it may.
 
     Where the inputs changed, the loss is that of another experiment and is not compared.
@@ -26,11 +26,13 @@ def why_refused(golden: Record | None, measured: Record, *, limit: float) -> str
         golden: what would be replaced; None where there is nothing that can be read.
         measured: the run.
         limit: the largest relative shift of the loss, in either direction.
+        last_loss: the mean NLL that was accepted last, in nats, for a golden that is there and cannot be read.
     """
-    if golden is None or golden.metrics is None or measured.metrics is None or identity_changes(golden, measured):
+    if measured.metrics is None or (golden is not None and identity_changes(golden, measured)):
         return None
-    before, now = golden.metrics.mean_nll, measured.metrics.mean_nll
-    if abs(now - before) <= limit * abs(before):
+    before = last_loss if golden is None or golden.metrics is None else golden.metrics.mean_nll
+    now = measured.metrics.mean_nll
+    if before is None or abs(now - before) <= limit * abs(before):
         return None
     shift = f"{(now - before) / before:+.3g}" if before else f"{now - before:+.3g} nats from zero"
     return (
@@ -68,26 +70,33 @@ def with_noise_of(golden: Record | None, measured: Record, rules: Rules = DEFAUL
             f"{lacks} the golden's is that of another environment ({describe_change(changes[0])}), where equal bits "
             f"prove nothing about this one; {_MEASURE_IT}."
         )
-    if measured.probe is None and bit_drift(golden.scores, measured.scores).num_changed == 0:
+    equal = bit_drift(golden.scores, measured.scores).num_changed == 0
+    if measured.probe is None and equal:
         # A run with the golden's bits is not asked for its float32 reference, which is then the golden's too.
         measured = replace(measured, probe=golden.probe)
     if not _comparable(golden.probe, measured.probe):
         raise AcceptanceError(f"{lacks} the golden's float32 reference is not computed as this one; {_MEASURE_IT}.")
+    if golden.noise is not None and not equal and not isinstance(measured.scores, TokenScores):
+        raise AcceptanceError(
+            f"{lacks} the golden's is about tokens that this record, which keeps sums of blocks, has other bits of; "
+            f"{_MEASURE_IT}."
+        )
     source = golden.provenance.get("noise_of") or golden.provenance.get("utc")
     return replace(
         measured,
         bit_stability=golden.bit_stability,
         probe_noise=golden.probe_noise,
-        noise=_carried(golden.noise, measured),
+        noise=golden.noise if equal else _carried(golden.noise, measured),
         resource_noise=_carried_resources(golden, measured, rules),
         provenance={**measured.provenance, "noise_of": source},
     )
 
 
 def _carried(noise: Noise | None, measured: Record) -> Noise | None:
-    """The noise about this record's own scores; None where only sums of blocks are known of these."""
-    if noise is None or not isinstance(measured.scores, TokenScores):
+    """The noise about this record's own scores."""
+    if noise is None:
         return None
+    assert isinstance(measured.scores, TokenScores)  # noqa: S101  (asked before)
     return replace(noise, nll=measured.scores.nll[np.isin(measured.scores.window, noise.windows)])
 
 

@@ -13,7 +13,7 @@ from esa_pytest.drift.instruments import allowed_mean
 from esa_pytest.drift.noise_model import NoiseModel
 from esa_pytest.drift.numeric import family_of
 from esa_pytest.drift.predictive import Predictive
-from esa_pytest.drift.rules import DEFAULT_RULES, Rules
+from esa_pytest.drift.rules import DEFAULT_RULES, TOLERANCES, Rules
 from esa_pytest.records import CALIBRATION_NAMES, MEASURED, Calibration, MetricRow, Metrics, Record
 
 RELATIVE_LOSS_TOLERANCE = 1e-3
@@ -39,7 +39,10 @@ def metric_rows(
         rules: how strictly.
     """
     assert golden.metrics is not None and measured.metrics is not None  # noqa: PT018, S101  (tier 1 has seen to it)
-    allowed = {name: (bound, PROVISIONAL) for name, bound in _provisional(golden).items()}
+    source = PROVISIONAL if model is None else MEASURED
+    loss = rules.widened("mean_nll", _loss(golden, model, rules), source)
+    allowed = {"mean_nll": loss, "perplexity": _perplexity(golden, *loss, source)}
+    allowed |= {name: (bound, PROVISIONAL) for name, bound in _provisional(golden).items()}
     if model is not None:
         allowed |= {name: (bound, MEASURED) for name, bound in _measured(golden, model, rules).items()}
     calibrated = golden.calibration is not None or measured.calibration is not None
@@ -51,17 +54,27 @@ def metric_rows(
     return (*rows, *context_rows(golden, measured, model, rules, rate=rate))
 
 
+def _loss(golden: Record, model: NoiseModel | None, rules: Rules) -> float:
+    assert golden.metrics is not None  # noqa: S101  (tier 1 has seen to it)
+    if model is None:
+        return RELATIVE_LOSS_TOLERANCE * golden.metrics.mean_nll
+    return allowed_mean(model.usual_mean, rules.false_alarm_rate / family_of(golden))
+
+
+def _perplexity(golden: Record, loss: float, loss_source: str, source: str) -> tuple[float, str]:
+    """What follows from what the loss is allowed, by noise or by a user."""
+    assert golden.metrics is not None  # noqa: S101  (tier 1 has seen to it)
+    # Beyond this a float overflows, and nothing is left to judge.
+    allowed = golden.metrics.perplexity * math.expm1(min(loss, 100.0))
+    return allowed, source if loss_source == source else f"{TOLERANCES} of the loss"
+
+
 def _measured(golden: Record, model: NoiseModel, rules: Rules) -> dict[str, float]:
     assert golden.metrics is not None  # noqa: S101  (tier 1 has seen to it)
     rate = rules.false_alarm_rate / family_of(golden)
-    loss = allowed_mean(model.usual_mean, rate)
     # One token more or less is never a drift of the accuracy.
     least = 1.0 / golden.metrics.num_scored_tokens
-    found = {
-        "mean_nll": loss,
-        "perplexity": golden.metrics.perplexity * math.expm1(loss),
-        "token_accuracy": max(least, _either_way(model.accuracy, rate)),
-    }
+    found = {"token_accuracy": max(least, _either_way(model.accuracy, rate))}
     for name in _CALIBRATION:
         spread = model.calibration(name)
         if golden.calibration is not None and spread is not None:
@@ -74,13 +87,7 @@ def _either_way(spread: Predictive, rate: float) -> float:
 
 
 def _provisional(golden: Record) -> dict[str, float]:
-    assert golden.metrics is not None  # noqa: S101  (tier 1 has seen to it)
-    loss = RELATIVE_LOSS_TOLERANCE * golden.metrics.mean_nll
-    found = {
-        "mean_nll": loss,
-        "perplexity": golden.metrics.perplexity * math.expm1(loss),
-        "token_accuracy": ACCURACY_TOLERANCE,
-    }
+    found = {"token_accuracy": ACCURACY_TOLERANCE}
     if golden.calibration is None:
         return found
     return found | {

@@ -3,7 +3,7 @@
 from esa_pytest.drift.causes import ranked
 from esa_pytest.drift.identity import probe_identity_changes
 from esa_pytest.drift.judge import describe_change, environment_changes, non_finite_verdict
-from esa_pytest.drift.reference import reference_drift
+from esa_pytest.drift.reference import how_far, reference_drift
 from esa_pytest.drift.resources import unjudged
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.drift.sight import detectable_reference, spoken
@@ -46,7 +46,7 @@ def judge_elsewhere(golden: Record, measured: Record, rules: Rules = DEFAULT_RUL
         tier=Tier.REFERENCE,
         reason=(
             f"there is no golden for {measured.device}, and the float32 reference {agrees} that of {golden.device}: "
-            f"{reference.rms:.2g} nats rms a token, allowed are {reference.allowed_rms:.2g}{doubt}"
+            f"{how_far(reference)}{doubt}"
         ),
         would_have_caught=spoken(sight),
         environment=ranked(environment_changes(golden.environment, measured.environment), meaning_changed=False),

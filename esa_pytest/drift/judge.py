@@ -10,7 +10,7 @@ from esa_pytest.drift.identity import identity_changes
 from esa_pytest.drift.instruments import STATISTIC_NAMES
 from esa_pytest.drift.noise_model import noise_model_of
 from esa_pytest.drift.numeric import paired_drift
-from esa_pytest.drift.reference import reference_drift
+from esa_pytest.drift.reference import how_far, reference_drift
 from esa_pytest.drift.resources import with_resources
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.drift.sight import ANY_BIT, detectable, spoken
@@ -169,7 +169,7 @@ def _drifted(evidence: _Evidence, *, stable: bool) -> Verdict:
     """Tiers 3 to 5, of which the first that noise does not explain decides."""
     reference, paired = evidence.reference, evidence.paired
     if reference is not None and not reference.within:
-        reason = f"the model computes something else: the float32 reference moved by {_how_far(reference)}"
+        reason = f"the model computes something else: the float32 reference moved by {how_far(reference)}"
         return evidence.verdict(Outcome.SEMANTIC_DRIFT, Tier.REFERENCE, f"{reason}{_first_moved(reference)}")
     changed = _changed_bits(evidence, stable=stable, passed=False)
     if paired is not None and paired.beyond:
@@ -202,7 +202,7 @@ def describe_statistic(statistic: Statistic, num_patterns: int) -> str:
     """A statistic that noise does not explain, as a clause."""
     return (
         f"the drift's {STATISTIC_NAMES[statistic.name]} is {statistic.value:.3g} {statistic.unit}, allowed are "
-        f"{statistic.allowed:.2g} by the noise of {num_patterns} bit patterns"
+        f"{statistic.allowed:.3g} by the noise of {num_patterns} bit patterns"
     )
 
 
@@ -219,13 +219,6 @@ def _what_changed(evidence: _Evidence, *, passed: bool) -> str:
 def _multiplied(bits: BitDrift) -> str:
     """What every NLL was multiplied by, as a clause with its comma; nothing where there is no such number."""
     return "" if bits.factor is None else f", each {bits.factor:.6g} times the golden's"
-
-
-def _how_far(reference: ReferenceDrift) -> str:
-    """The drift that is beyond its bound: that of all tokens, or else that of one."""
-    if reference.rms <= reference.allowed_rms:
-        return f"{reference.maximum:.2g} nats at one token, allowed is {reference.allowed_maximum:.2g}"
-    return f"{reference.rms:.2g} nats rms a token, allowed is {reference.allowed_rms:.2g}"
 
 
 def _first_moved(reference: ReferenceDrift) -> str:

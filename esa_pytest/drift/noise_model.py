@@ -19,6 +19,8 @@ _OUTLYING_SHARE = 0.01
 _LEAST_ROOT_SPREAD = 0.5
 # Of the logarithm of a size: one part in twenty, which another fifty tokens would change it by.
 _LEAST_LOG_SPREAD = 0.05
+# Of the number of correct tokens: where no change flipped one, half a token more would have.
+_LEAST_CORRECT = 0.5
 # A change that moves next to nothing says little of how far another one goes, and in a standard deviation it would make
 # room above: it counts for this share of what is usual.
 _LEAST_SHARE = 0.75
@@ -104,7 +106,7 @@ class NoiseModel:
     def log_kl(self) -> Predictive | None:
         """Of the logarithm of the KL bound; None where it was not measured."""
         values = [variant.kl_top for variant in self.noise.moved]
-        known = np.array([value for value in values if value], dtype=np.float64)
+        known = np.array([value for value in values if value is not None], dtype=np.float64)
         return _of_logarithms(known) if known.size == len(values) else None
 
     @cached_property
@@ -128,7 +130,7 @@ class NoiseModel:
     def accuracy(self) -> Predictive:
         """Of the drift of the token accuracy."""
         correct = np.array([variant.correct_drift for variant in self.noise.moved], dtype=np.float64)
-        return Predictive.about_zero(correct / self.num_tokens)
+        return Predictive.about_zero(correct / self.num_tokens, least_spread=_LEAST_CORRECT / self.num_tokens)
 
     def calibration(self, name: str) -> Predictive | None:
         """Of the drift of a calibration metric; None where it was not measured."""

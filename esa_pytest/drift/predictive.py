@@ -33,9 +33,10 @@ class Predictive:
         return cls(center=float(values.mean()), spread=max(spread, least_spread), freedom=float(values.size - 1))
 
     @classmethod
-    def about_zero(cls, values: Values) -> "Predictive":
+    def about_zero(cls, values: Values, *, least_spread: float = 0.0) -> "Predictive":
         """From values whose centre is zero, since harmless changes have no direction."""
-        return cls(center=0.0, spread=float(np.sqrt(np.mean(values**2))), freedom=float(values.size))
+        spread = float(np.sqrt(np.mean(values**2)))
+        return cls(center=0.0, spread=max(spread, least_spread), freedom=float(values.size))
 
     def widened(self, error: Values, freedom: float) -> "Spread":
         """With an error of the new value's own, shape (runs,)."""

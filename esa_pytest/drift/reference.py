@@ -61,6 +61,13 @@ def allowed_maximum(noise: ProbeNoise) -> float:
     return NOISE_FACTOR * max(noise.maximum, _LEAST_RMS)
 
 
+def how_far(found: ReferenceDrift) -> str:
+    """The drift that is beyond its bound, or else that of all tokens, as a clause."""
+    if found.rms <= found.allowed_rms and not found.within:
+        return f"{found.maximum:.2g} nats at one token, allowed is {found.allowed_maximum:.2g}"
+    return f"{found.rms:.2g} nats rms a token, allowed is {found.allowed_rms:.2g}"
+
+
 def _is_of_head(found: ReferenceDrift) -> bool:
     """Whether the head alone is left: NLLs moved for certain, and every module before it by no more than its noise."""
     unmoved = len(found.modules) == found.num_points and all(size * NOISE_FACTOR <= 1 for _, size in found.modules)

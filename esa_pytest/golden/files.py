@@ -51,7 +51,13 @@ def read_golden(location: GoldenLocation) -> Record | None:
         GoldenError: there is one, and it is not to be trusted; the message names the file and the field.
     """
     data = read_packed(location)
-    return None if data is None else unpack(data, name=str(location.json))
+    if data is None:
+        return None
+    record = unpack(data, name=str(location.json))
+    if record.device != location.device:
+        of, called = record.device, location.device
+        raise GoldenError(f"The golden {location.json} is of the device {of}, and its name says {called}; {REMEDY}.")
+    return record
 
 
 def write_packed(json_path: Path, data: bytes) -> None:

@@ -14,10 +14,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from esa_pytest.errors import GoldenError, LedgerError
+from esa_pytest.errors import AcceptanceError, GoldenError, LedgerError
 from esa_pytest.evaluation.cache import locked, remove_partials, write_atomically
 from esa_pytest.golden.files import read_pair, write_packed
-from esa_pytest.golden.ledger import LEDGER_NAME, LedgerEntry, by_golden, line_of, parse
+from esa_pytest.golden.ledger import LEDGER_NAME, UNREADABLE, LedgerEntry, by_golden, line_of, parse
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import split_pair
 
@@ -46,16 +46,27 @@ def write_accepted(location: GoldenLocation, data: bytes, entry: LedgerEntry) ->
 
     Raises:
         LedgerError: the ledger cannot be read; the golden is then untouched.
+        AcceptanceError: the golden is not the one that the entry says it replaces; it is untouched.
     """
     pending = location.json.with_name(f"{_PENDING}{location.json.name}")
     # Its own lock, for the writers of this golden; those of the golden and of the ledger are taken inside, briefly.
     with locked(pending):
         _settle(pending, location.root)
         read_ledger(location.root)
+        _refuse_changed(location, entry)
         remove_partials(pending)
         write_atomically(pending, f"{_seal(data)}\n".encode() + line_of(entry))
         write_packed(location.json, data)
         _settle(pending, location.root)
+
+
+def _refuse_changed(location: GoldenLocation, entry: LedgerEntry) -> None:
+    """What was judged, and told of in the entry, is the golden that was there when the run began."""
+    replaced = None if entry.old is None else entry.old.judged_sha256
+    if entry.outcome != UNREADABLE and seal_at(location) != replaced:
+        raise AcceptanceError(
+            f"The golden {location.json} was changed while this run was about to replace it; run it once more."
+        )
 
 
 def unaccepted_goldens(golden_dir: Path, folders: Mapping[str, str]) -> list[Path]:

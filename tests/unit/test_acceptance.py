@@ -1,9 +1,11 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from esa_pytest.drift.acceptance import why_refused, with_noise_of
 from esa_pytest.errors import AcceptanceError
+from esa_pytest.golden.blocks import as_blocks
 from esa_pytest.records import BitStability, Record
 from tests.unit.builders import (
     ENVIRONMENT,
@@ -14,6 +16,7 @@ from tests.unit.builders import (
     tokens_of,
     with_flipped_bit,
 )
+from tests.unit.noise_builders import noisy_golden
 from tests.unit.probe_builders import NOISE, PROBE, probed
 
 GOLDEN = probed(small_record(token_scores([1.0, 3.0])), noise=NOISE)
@@ -21,6 +24,13 @@ MEASURE_IT = (
     "run it there with --esa-calibrate, or record it there with --snapshot-update, and take the record of that run."
 )
 PLAIN = "The record of tiny-smoke was not accepted: it is of a plain run, which measures no noise, and "
+
+
+NOISY = noisy_golden()
+
+
+def in_blocks(record: Record) -> Record:
+    return replace(record, scores=as_blocks(record.scores))
 
 
 def moved(loss: float) -> Record:
@@ -65,6 +75,12 @@ class TestLimit:
 
     def test_without_a_golden_there_is_nothing_to_compare(self) -> None:
         assert why_refused(None, moved(9.0), limit=0.01) is None
+
+    def test_a_golden_that_cannot_be_read_is_replaced_by_the_loss_of_the_ledger_alone(self) -> None:
+        sentence = why_refused(None, moved(2.5), limit=0.01, last_loss=2.0)
+        assert sentence is not None
+        assert "from 2 to 2.5, a relative shift of +0.25, and at most 0.01" in sentence
+        assert why_refused(None, moved(2.5), limit=0.01, last_loss=2.5) is None
 
 
 class TestNoise:
@@ -123,6 +139,21 @@ class TestNoise:
         with pytest.raises(AcceptanceError) as caught:
             with_noise_of(golden, measured)
         assert str(caught.value) == f"{PLAIN}{cause}; {MEASURE_IT}"
+
+    def test_sums_of_blocks_keep_the_noise_where_their_bits_are_the_goldens(self) -> None:
+        golden, measured = in_blocks(NOISY), in_blocks(plain(NOISY))
+        carried = with_noise_of(golden, measured)
+        assert carried.noise is golden.noise is not None
+        assert carried.provenance["noise_of"] == NOISY.provenance["utc"]
+
+    def test_sums_of_other_blocks_have_no_noise_to_carry_over(self) -> None:
+        other = replace(tokens_of(NOISY), nll=tokens_of(NOISY).nll + np.float32(0.5))
+        with pytest.raises(AcceptanceError) as caught:
+            with_noise_of(in_blocks(NOISY), in_blocks(plain(replace(NOISY, scores=other))))
+        assert str(caught.value) == (
+            f"{PLAIN}the golden's is about tokens that this record, which keeps sums of blocks, has other bits of; "
+            f"{MEASURE_IT}"
+        )
 
     def test_a_probe_whose_noise_is_missing_is_of_a_plain_run(self) -> None:
         with pytest.raises(AcceptanceError, match="plain run"):

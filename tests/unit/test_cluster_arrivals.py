@@ -10,7 +10,7 @@ from esa_pytest.cluster.jobs import Answer
 from esa_pytest.errors import ClusterError
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.ledger import line_of
-from esa_pytest.golden.ledger_files import read_ledger
+from esa_pytest.golden.ledger_files import judged_sha256_of, read_ledger
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import pack, split_pair
 from esa_pytest.records import Record
@@ -38,7 +38,8 @@ def recorded(root: Path, measured: Record, golden: Record | None = None) -> Answ
     """What a node answers that recorded a golden against one that it knew of."""
     place = location(root)
     data = pack(measured, npz_name=place.npz.name)
-    entry = entry_of(golden, measured, None, location=place, provenance=NOW, forced=False)
+    replaced = None if golden is None else judged_sha256_of(pack(golden, npz_name=place.npz.name))
+    entry = entry_of(golden, measured, None, location=place, replaces=replaced, provenance=NOW, forced=False)
     text, npz = split_pair(data)
     return Answer(node="n", goldens={place.json.name: text, place.npz.name: npz}, ledger=line_of(entry))
 

@@ -44,6 +44,18 @@ def killed_write(location: GoldenLocation, record: Record, *, survived: int) -> 
     return False
 
 
+def test_a_golden_under_the_name_of_another_device_is_not_believed(tmp_path: Path) -> None:
+    write(place(tmp_path), OLD)
+    other = place(tmp_path, device="cuda-sm90")
+    other.json.write_bytes(place(tmp_path).json.read_bytes())
+    other.npz.write_bytes(place(tmp_path).npz.read_bytes())
+    with pytest.raises(GoldenError) as caught:
+        read_golden(other)
+    assert str(caught.value) == (
+        f"The golden {other.json} is of the device cpu, and its name says cuda-sm90; {REMEDY}."
+    )
+
+
 def assert_only_the_pair_is_left(location: GoldenLocation) -> None:
     assert sorted(location.json.parent.iterdir()) == sorted([location.json, location.npz])
 

@@ -9,10 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esa_pytest.errors import LedgerError
+from esa_pytest.errors import AcceptanceError, LedgerError
 from esa_pytest.golden.files import read_golden, write_packed
-from esa_pytest.golden.ledger import LEDGER_NAME, LedgerEntry, changed_items, known_noise, line_of, parse
-from esa_pytest.golden.ledger_files import judged_sha256_of, read_ledger, unaccepted_goldens, write_accepted
+from esa_pytest.golden.ledger import (
+    LEDGER_NAME,
+    AcceptedNumbers,
+    LedgerEntry,
+    changed_items,
+    known_noise,
+    line_of,
+    parse,
+)
+from esa_pytest.golden.ledger_files import (
+    judged_sha256_of,
+    read_ledger,
+    seal_at,
+    unaccepted_goldens,
+    write_accepted,
+)
 from esa_pytest.golden.location import GoldenLocation, unwanted_goldens
 from esa_pytest.golden.packing import pack
 from esa_pytest.records import Change, Record
@@ -48,7 +62,13 @@ def entry_for(record: Record, **more: Any) -> LedgerEntry:
 
 
 def accept(location: GoldenLocation, record: Record) -> None:
-    write_accepted(location, pack(record, npz_name=location.npz.name), entry_for(record))
+    """In the place of whatever golden is there."""
+    write_accepted(location, pack(record, npz_name=location.npz.name), entry_for(record, old=sealed(seal_at(location))))
+
+
+def sealed(seal: str | None) -> AcceptedNumbers | None:
+    """The numbers of a golden that bears a seal."""
+    return None if seal is None else numbers(7.0).model_copy(update={"judged_sha256": seal})
 
 
 def killed_accept(location: GoldenLocation, record: Record, *, survived: int) -> bool:
@@ -245,6 +265,24 @@ def test_a_pending_line_beside_a_damaged_golden_does_not_forbid_to_record(tmp_pa
     location.npz.unlink()
     accept(location, NEWEST)
     assert told(location) == ["loss 7.0", "loss 9.0"]
+
+
+@pytest.mark.parametrize("judged_by", [None, OLD], ids=["none", "another"])
+def test_a_golden_that_nobody_judged_by_is_not_replaced(tmp_path: Path, judged_by: Record | None) -> None:
+    location = place(tmp_path)
+    if judged_by is not None:
+        accept(location, judged_by)
+    seal = seal_at(location)
+    accept(location, NEW)
+    with pytest.raises(AcceptanceError) as caught:
+        write_accepted(
+            location, pack(NEWEST, npz_name=location.npz.name), entry_for(NEWEST, old=sealed(seal), outcome="x")
+        )
+    assert str(caught.value) == (
+        f"The golden {location.json} was changed while this run was about to replace it; run it once more."
+    )
+    assert golden(location) == content_of(NEW)
+    assert told(location)[-1] == "loss 8.0"
 
 
 def test_writers_at_once_lose_no_line(tmp_path: Path) -> None:
