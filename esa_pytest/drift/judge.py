@@ -10,7 +10,7 @@ from esa_pytest.drift.identity import identity_changes
 from esa_pytest.drift.instruments import STATISTIC_NAMES
 from esa_pytest.drift.noise_model import noise_model_of
 from esa_pytest.drift.numeric import paired_drift
-from esa_pytest.drift.reference import how_far, reference_drift
+from esa_pytest.drift.reference import how_far, reference_drift, why_no_reference
 from esa_pytest.drift.resources import with_resources
 from esa_pytest.drift.rules import DEFAULT_RULES, Rules
 from esa_pytest.drift.sight import ANY_BIT, detectable, spoken
@@ -41,6 +41,7 @@ class _Evidence:
     rows: tuple[MetricRow, ...]
     bits: BitDrift
     reference: ReferenceDrift | None = None
+    reference_refusal: str | None = None
     paired: PairedDrift | None = None
     detectable: Mapping[str, float] = field(default_factory=dict)
     attention: str | None = None
@@ -57,6 +58,7 @@ class _Evidence:
             rows=self.rows,
             bits=self.bits,
             reference=self.reference,
+            reference_refusal=self.reference_refusal,
             paired=self.paired,
             detectable=self.detectable,
         )
@@ -105,6 +107,7 @@ def _walked(golden: Record, measured: Record, rules: Rules) -> Verdict:
         rows=rows,
         bits=bits,
         reference=reference,
+        reference_refusal=why_no_reference(golden, measured) if bits.num_changed else None,
         paired=paired_drift(golden, measured, model, rules) if bits.num_changed else None,
         detectable=detectable(golden, model, rules, in_full=True, with_reference=reference is not None),
         attention=measured.environment.get("attention"),

@@ -24,9 +24,7 @@ _LEAST_FINGERPRINT = 1e-6
 def reference_drift(golden: Record, measured: Record, rules: Rules = DEFAULT_RULES) -> ReferenceDrift | None:
     """Compare two probes, None where one is missing or was computed otherwise."""
     old, new, noise = golden.probe, measured.probe, golden.probe_noise
-    if old is None or new is None or noise is None or old.version != new.version or old.nll.shape != new.nll.shape:
-        return None
-    if old.fingerprints.shape[1:] != new.fingerprints.shape[1:]:
+    if old is None or new is None or noise is None or why_no_reference(golden, measured) is not None:
         return None
     drift = new.nll - old.nll
     modules = _module_drifts(old, new, noise)
@@ -59,6 +57,20 @@ def allowed_rms(noise: ProbeNoise) -> float:
 def allowed_maximum(noise: ProbeNoise) -> float:
     """The largest absolute drift of one token that passes, in nats."""
     return NOISE_FACTOR * max(noise.maximum, _LEAST_RMS)
+
+
+def why_no_reference(golden: Record, measured: Record) -> str | None:
+    """Why a golden's reference has no say in a run, a clause; None where it has, or where there is none to ask."""
+    old, new = golden.probe, measured.probe
+    if old is None or golden.probe_noise is None:
+        return None
+    if new is None:
+        return "this run has none to compare with the golden's"
+    if old.version != new.version:
+        return f"the golden's is computed in version {old.version} and this run's in {new.version}; record it anew"
+    if (old.nll.shape, old.fingerprints.shape[1:]) != (new.nll.shape, new.fingerprints.shape[1:]):
+        return "the golden's is of other tokens, or of fingerprints of another size; record it anew"
+    return None
 
 
 def how_far(found: ReferenceDrift) -> str:

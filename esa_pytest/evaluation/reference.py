@@ -22,7 +22,8 @@ from esa_pytest.evaluation.ranks import is_split
 from esa_pytest.evaluation.upcasting import REFERENCE_ATTENTION, in_float32
 from esa_pytest.records import FloatArray, Probe, TokenScores
 
-# Raised whenever the same weights could give other values.
+# Raised whenever the same weights could give other values; the version of scoring with it, so that equal bits are no
+# reason to keep a golden whose reference nobody can compare.
 PROBE_VERSION = 1
 VOCABULARY_CHUNK = 8192
 # Routers of experts flip on ties, which is no drift and moves a token by nats.

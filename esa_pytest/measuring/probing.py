@@ -14,9 +14,11 @@ from esa_pytest.records import Record
 
 
 def probed(measurement: Measurement, model: LoadedModel) -> Measurement:
-    """The measurement with its float32 reference; as it was where that does not suit the model."""
-    if measurement.record.probe is not None or why_unsuited(model.network) is not None:
+    """The measurement with its float32 reference; with a note of the cause where that does not suit the model."""
+    if measurement.record.probe is not None:
         return measurement
+    if (cause := why_unsuited(model.network)) is not None:
+        return replace(measurement, notes=(*measurement.notes, f"The float32 reference was not computed: {cause}."))
     with measurement.timed("reference"):
         found = probe(model, measurement.prepared)
         rounded = rounded_at_probe(measurement.first.scores, measurement.prepared)

@@ -224,6 +224,8 @@ class Verdict:
         rows: the table of metrics.
         bits: how the per-token values differ; None where they could not be compared.
         reference: how the float32 reference differs; None where it was not asked, or does not suit the model.
+        reference_refusal: why the golden's float32 reference has no say in a drift, a clause; None where it has, or
+            there is none.
         paired: how the drift compares with measured noise; None where bits are equal or no noise was measured.
         detectable: the smallest effect that each instrument finds in 99 of 100 runs, by its name.
         resources: throughput and memory beside the golden's; none where the walk ended before they could be compared.
@@ -238,6 +240,7 @@ class Verdict:
     rows: tuple[MetricRow, ...] = field(default=())
     bits: BitDrift | None = None
     reference: ReferenceDrift | None = None
+    reference_refusal: str | None = None
     paired: PairedDrift | None = None
     detectable: Mapping[str, float] = field(default_factory=dict)
     resources: tuple[ResourceDrift, ...] = ()

@@ -141,7 +141,9 @@ def _verdict_facts(verdict: VerdictPart) -> tuple[tuple[str, str], ...]:
         ),
         (
             "reference",
-            ""
+            f"not judged by: {verdict.reference_refusal}"
+            if verdict.reference_refusal is not None
+            else ""
             if reference is None
             else f"rms {number(reference.rms, '{:.1e}')} (allowed {number(reference.allowed_rms, '{:.1e}')}) nats"
             f"{moved}",

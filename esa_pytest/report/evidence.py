@@ -24,7 +24,7 @@ def evidence_lines(verdict: Verdict, measured: Record) -> list[str]:
     return [
         labelled("bits", bits_line(verdict.bits)),
         *_fingerprint_lines(verdict, verdict.bits.first_position, measured),
-        *reference_lines(verdict.reference),
+        *_reference_or_why_none(verdict),
         *paired_lines(verdict.paired),
         labelled("seen by", seen_line(verdict)),
     ]
@@ -49,6 +49,12 @@ def bits_line(bits: BitDrift) -> str:
         f"{bits.num_changed} of {bits.num_compared} {bits.unit}s changed · mean {bits.mean:+.2e} · "
         f"rms {bits.rms:.2e} · max {bits.maximum:.2e} nats{first}{flips}"
     )
+
+
+def _reference_or_why_none(verdict: Verdict) -> list[str]:
+    if verdict.reference_refusal is not None:
+        return [labelled("reference", f"not judged by: {verdict.reference_refusal}")]
+    return reference_lines(verdict.reference)
 
 
 def reference_lines(reference: ReferenceDrift | None) -> list[str]:
@@ -107,7 +113,8 @@ def _allowed(size: str, source: str) -> str:
 def seen_line(verdict: Verdict) -> str:
     """Which tier saw what, from the inputs to the numbers people quote."""
     reference, paired = verdict.reference, verdict.paired
-    meaning = "not asked" if reference is None else "unchanged" if reference.within else "changed"
+    unasked = "not asked" if verdict.reference_refusal is None else "not judged"
+    meaning = unasked if reference is None else "unchanged" if reference.within else "changed"
     rounding = (
         "not judged" if paired is None or paired.refusal else "beyond noise" if paired.beyond else "as noise does"
     )

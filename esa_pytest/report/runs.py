@@ -106,6 +106,7 @@ class VerdictPart(_Part):
     rows: tuple[RowPart, ...] = ()
     bits: BitsPart | None = None
     reference: ReferencePart | None = None
+    reference_refusal: str | None = None
     paired: PairedPart | None = None
     resources: tuple[ResourcePart, ...] = ()
 

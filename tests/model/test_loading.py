@@ -1,6 +1,7 @@
 """A checkpoint is loaded as it will be scored, or refused in a sentence; nothing of it is ever executed."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,14 @@ def test_the_config_is_kept_without_what_names_its_writer(own_checkpoint: Path) 
     assert content.pop("transformers_version")
     _change_config(own_checkpoint, transformers_version="0.1", _name_or_path="elsewhere")
     assert _located(own_checkpoint).config == content
+
+
+def test_a_limit_of_infinity_in_the_config_can_be_kept(own_checkpoint: Path) -> None:
+    _change_config(own_checkpoint, time_step_limit=[0.0, math.inf])
+    assert "Infinity" in (own_checkpoint / "config.json").read_text(encoding="utf-8")
+    config = _located(own_checkpoint).config
+    assert config["time_step_limit"] == [0.0, "Infinity"]
+    json.dumps(config, allow_nan=False)
 
 
 def _drop_tensor(folder: Path) -> None:

@@ -107,6 +107,19 @@ def test_identical_never_pays_for_the_reference(recorded: Project, monkeypatch: 
     assert "reference" not in recorded.manifest()["seconds"]
 
 
+def test_a_reference_that_became_impossible_is_told(elsewhere: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esa_pytest.measuring.probing.why_unsuited", lambda _: "the model has a beard")
+    elsewhere.write_test(PERTURBED)
+    result = elsewhere.run()
+    result.stdout.fnmatch_lines(
+        [
+            "  reference      not judged by: this run has none to compare with the golden's",
+            "  note: The float32 reference was not computed: the model has a beard.",
+        ]
+    )
+    assert elsewhere.manifest()["verdict"]["reference_refusal"] == "this run has none to compare with the golden's"
+
+
 def test_an_accepted_drift_is_identical_afterwards(elsewhere: Project) -> None:
     elsewhere.write_test(PERTURBED)
     elsewhere.record("--esa-reason", "on purpose")
@@ -122,7 +135,7 @@ def test_a_golden_of_another_device_judges_the_meaning(of_a_gpu: Project) -> Non
         [
             (
                 "  reference-only decided by tier 3 (reference): there is no golden for cpu, and the float32 reference "
-                "agrees with that of cuda-sm90: * nats rms a token, allowed are *; unproven between cuda-sm90 and "
+                "agrees with that of cuda-sm90: * nats rms a token, allowed is *; unproven between cuda-sm90 and "
                 "cpu, so this is told and not judged   loss *"
             ),
             "  would have caught: reference * nats*",

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from esa_pytest.drift.judge import judge, needs_reference
 from esa_pytest.records import BitStability, NonFinite, Outcome, Probe, Record, Tier, Verdict
+from esa_pytest.report.evidence import evidence_lines
 from tests.unit.builders import (
     CALIBRATION,
     ENVIRONMENT,
@@ -119,13 +120,34 @@ def test_drifted_loss_with_an_agreeing_reference_is_a_drift_of_the_metric() -> N
 def test_golden_without_a_noise_is_judged_by_metrics_alone(golden: Record, probe: Probe | None) -> None:
     verdict = judge(golden, replace(elsewhere(NUDGED), probe=probe))
     assert (verdict.outcome, verdict.reference) == (Outcome.WITHIN_NOISE, None)
+    assert verdict.reference_refusal is None
     assert "reference" not in verdict.reason
     assert verdict.would_have_caught == ("a loss shift of 0.1% (provisional)",)
 
 
-def test_missing_measurement_of_the_reference_claims_nothing_of_it() -> None:
-    verdict = judge(GOLDEN, elsewhere(NUDGED))
+OF_VERSION_2 = replace(PROBE, version=2)
+OF_OTHER_TOKENS = replace(PROBE, nll=PROBE.nll[:-1])
+
+
+@pytest.mark.parametrize(
+    ("probe", "told"),
+    [
+        (None, "this run has none to compare with the golden's"),
+        (OF_VERSION_2, "the golden's is computed in version 1 and this run's in 2; record it anew"),
+        (OF_OTHER_TOKENS, "the golden's is of other tokens, or of fingerprints of another size; record it anew"),
+    ],
+    ids=["missing", "version", "tokens"],
+)
+def test_a_reference_that_cannot_be_compared_says_why_and_claims_nothing(probe: Probe | None, told: str) -> None:
+    measured = probed(elsewhere(NUDGED), probe)
+    verdict = judge(GOLDEN, measured)
     assert (verdict.outcome, verdict.reference) == (Outcome.WITHIN_NOISE, None)
+    assert verdict.reference_refusal == told
+    lines = evidence_lines(verdict, measured)
+    assert f"  reference      not judged by: {told}" in lines
+    assert "meaning not judged" in lines[-1]
+    # Nobody asks where no bit differs.
+    assert judge(GOLDEN, probed(elsewhere(GOLDEN), probe)).reference_refusal is None
     assert "reference" not in verdict.reason
     assert verdict.would_have_caught == ("a loss shift of 0.1% (provisional)",)
 
