@@ -1,6 +1,6 @@
 """What is told of one check, whatever its end: to the terminal, in documents, and to pytest."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,6 +10,7 @@ from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.check.accepting import keep_record
 from esa_pytest.check.context import CheckContext
 from esa_pytest.errors import GoldenMissingError
+from esa_pytest.evaluation.metrics import frequency_loss
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.provenance import provenance
 from esa_pytest.measuring.measurement import Measurement
@@ -42,6 +43,7 @@ class CheckReport:
 
     def recorded(self, measurement: Measurement, location: GoldenLocation) -> None:
         """The run's record, complete with its noise, is the golden now."""
+        measurement = replace(measurement, notes=(*measurement.notes, *_doubts(measurement)))
         text = lines.recorded_lines(measurement.record, path=self._shown(location), strata=measurement.strata)
         self._publish(RECORDED, None, measurement, None, location, text)
 
@@ -163,3 +165,16 @@ class CheckReport:
     def _shown(self, location: GoldenLocation) -> str:
         root = self.context.settings.root
         return str(location.json.relative_to(root) if location.json.is_relative_to(root) else location.json)
+
+
+def _doubts(measurement: Measurement) -> tuple[str, ...]:
+    """Why the first golden of a model may be one of a broken model: there is nothing yet to compare it with."""
+    metrics = measurement.record.metrics
+    guess = frequency_loss(measurement.first.scores)
+    if metrics is None or metrics.mean_nll <= guess:
+        return ()
+    doubt = (
+        f"The loss is {metrics.mean_nll:.4g}, and guessing each token by how often this text has it would give "
+        f"{guess:.4g}: see whether weights, tokenizer and BOS are what they should be before this golden is relied on."
+    )
+    return (doubt,)

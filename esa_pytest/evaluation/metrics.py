@@ -27,6 +27,13 @@ def compute_metrics(scores: TokenScores) -> Metrics:
     )
 
 
+def frequency_loss(scores: TokenScores) -> float:
+    """The mean NLL, in nats, of guessing each target by how often it occurs among them: the entropy of the counts."""
+    _, counts = np.unique(scores.target, return_counts=True)
+    shares = counts / scores.target.size
+    return float(-(shares * np.log(shares)).sum())
+
+
 def stratum_metrics(scores: TokenScores, strata: tuple[str, ...]) -> dict[str, Metrics]:
     """The metrics of each stratum that was scored, for display; strata of few tokens say little."""
     found: dict[str, Metrics] = {}

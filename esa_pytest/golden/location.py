@@ -36,9 +36,19 @@ class GoldenLocation:
         return tuple(name.removesuffix(f"-{self.dtype}") for name in names if name != self.json.stem)
 
     def elsewhere(self) -> tuple["GoldenLocation", ...]:
-        """The places of this baseline's goldens for other devices, the CPU's first."""
-        devices = sorted(self.other_devices(), key=lambda device: (device != "cpu", device))
-        return tuple(replace(self, device=device) for device in devices)
+        """The places of this baseline's goldens for other devices: the CPU's first, then those of the nearest."""
+        own = _capability(self.device)
+
+        def distance(device: str) -> tuple[bool, int, int]:
+            return device != "cpu", abs(_capability(device) - own), _capability(device)
+
+        return tuple(replace(self, device=device) for device in sorted(self.other_devices(), key=distance))
+
+
+def _capability(device: str) -> int:
+    """Of `cuda-sm90` 90; 0 of a device that has none."""
+    digits = device.rpartition("sm")[2]
+    return int(digits) if digits.isdecimal() else 0
 
 
 def unwanted_goldens(root: Path, wanted_folders: set[str]) -> tuple[Path, ...]:

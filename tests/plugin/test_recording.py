@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from esa_pytest.check import checking
 from esa_pytest.exit_status import Status
 from esa_pytest.golden.ledger_files import read_ledger
 from esa_pytest.golden.schema import judged_sha256
+from esa_pytest.measuring import probing
 from tests.plugin.conftest import Project
 from tests.plugin.test_accepting import LARGE, SMALL, perturb
 from tests.plugin.test_lifecycle import contents
@@ -43,7 +43,7 @@ def test_a_golden_that_another_process_wrote_meanwhile_stays(
     recorded: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = recorded.golden.read_text(encoding="utf-8")
-    completed: Callable[..., object] = checking.completed
+    completed: Callable[..., object] = probing.completed
 
     def meanwhile(*arguments: object) -> object:
         golden = json.loads(theirs)
@@ -54,7 +54,7 @@ def test_a_golden_that_another_process_wrote_meanwhile_stays(
         return completed(*arguments)
 
     perturb(recorded, SMALL)
-    monkeypatch.setattr(checking, "completed", meanwhile)
+    monkeypatch.setattr("esa_pytest.check.checking.completed", meanwhile)
     result = recorded.run("--snapshot-update")
     assert result.ret == Status.BROKEN
     result.stdout.fnmatch_lines(["*was changed while this run was about to replace it; run it once more."])
@@ -74,3 +74,10 @@ def test_a_golden_that_cannot_be_read_lets_no_other_loss_in(recorded: Project) -
     recorded.record("--esa-force")
     last = read_ledger(recorded.golden.parents[1])[-1]
     assert (last.outcome, last.forced) == ("unreadable", True)
+
+
+def test_a_first_golden_worse_than_guessing_is_doubted(recorded: Project) -> None:
+    """The weights are random: there is no golden that could tell, so the text itself has to."""
+    doubt = "  note: The loss is *, and guessing each token by how often this text has it would give *"
+    recorded.run("--snapshot-update", "--esa-calibrate").stdout.fnmatch_lines([doubt])
+    recorded.run().stdout.no_fnmatch_line(doubt)

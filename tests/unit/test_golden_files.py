@@ -209,6 +209,21 @@ def test_other_devices_are_those_of_the_same_dtype(tmp_path: Path) -> None:
     assert place(tmp_path, "cpu", "bfloat16").other_devices() == ()
 
 
+@pytest.mark.parametrize(
+    ("own", "order"),
+    [
+        ("cuda-sm90", ["cpu", "cuda-sm89", "cuda-sm80", "cuda-sm100"]),
+        ("cuda-sm100", ["cpu", "cuda-sm89", "cuda-sm80"]),
+        ("cpu", ["cuda-sm80", "cuda-sm89", "cuda-sm100"]),
+    ],
+)
+def test_the_golden_of_the_nearest_device_is_asked_first(tmp_path: Path, own: str, order: list[str]) -> None:
+    """Whatever goldens of newer devices join: as text sm100 would come before sm80."""
+    for device in ("cpu", "cuda-sm100", "cuda-sm80", "cuda-sm89"):
+        write(place(tmp_path, device), OLD)
+    assert [found.device for found in place(tmp_path, own).elsewhere()] == order
+
+
 def test_what_a_killed_writer_left_is_no_other_device(tmp_path: Path) -> None:
     assert killed_write(place(tmp_path), NEW, survived=STEPS - 1)
     assert place(tmp_path, "cuda-sm90").other_devices() == ()

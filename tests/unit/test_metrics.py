@@ -1,5 +1,6 @@
 import math
 import random
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esa_pytest.evaluation.metrics import compute_metrics, stratum_metrics
+from esa_pytest.evaluation.metrics import compute_metrics, frequency_loss, stratum_metrics
 from esa_pytest.records import METRIC_NAMES, Metrics, TokenScores
 from tests.unit.builders import STRATA, score_arrays, token_scores
 
@@ -109,3 +110,12 @@ def test_stratum_holds_its_own_tokens_only() -> None:
         "prose": Metrics(nll_sum=2.0, num_scored_tokens=1, num_correct_tokens=0),
         "code": Metrics(nll_sum=5.0, num_scored_tokens=2, num_correct_tokens=2),
     }
+
+
+def test_guessing_by_frequency_costs_the_entropy_of_the_counts() -> None:
+    scores = token_scores([1.0, 2.0, 3.0, 4.0])
+    even = replace(scores, target=np.array([5, 7, 5, 7], dtype=np.int32))
+    assert frequency_loss(even) == pytest.approx(math.log(2))
+    uneven = replace(scores, target=np.array([5, 5, 5, 7], dtype=np.int32))
+    assert frequency_loss(uneven) == pytest.approx(0.75 * math.log(4 / 3) + 0.25 * math.log(4))
+    assert frequency_loss(replace(scores, target=np.array([5, 5, 5, 5], dtype=np.int32))) == 0.0
