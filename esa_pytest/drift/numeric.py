@@ -16,7 +16,7 @@ from esa_pytest.drift.instruments import (
 )
 from esa_pytest.drift.noise_model import NoiseModel, why_unmeasured
 from esa_pytest.drift.paired import LEAST_BLOCKS, Blocks, blocks_of
-from esa_pytest.drift.positions import position_drifts
+from esa_pytest.drift.positions import position_drifts, stratum_drifts
 from esa_pytest.drift.predictive import Values, holm
 from esa_pytest.drift.rules import Rules
 from esa_pytest.evaluation.divergence import kl_lower_bound
@@ -60,6 +60,7 @@ def paired_drift(golden: Record, measured: Record, model: NoiseModel | None, rul
         rate=rules.false_alarm_rate,
         statistics=_statistics(readings, rules, family=family_of(golden)),
         positions=position_drifts(golden.scores, measured.scores),
+        strata=stratum_drifts(golden.scores, measured.scores, measured.strata),
         refusal=refusal,
     )
 

@@ -174,8 +174,8 @@ class Statistic:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PositionDrift:
-    """The drift of the tokens that a range of positions predicts; shown, not judged."""
+class PartDrift:
+    """The drift, in nats, of some of the tokens: those at a range of positions, or of a stratum; shown, not judged."""
 
     label: str
     num_tokens: int
@@ -194,6 +194,7 @@ class PairedDrift:
         rate: how often a check may fail where nothing is wrong, all its statistics together.
         statistics: the most unusual first; none where `refusal` says why.
         positions: by position in the window.
+        strata: by stratum of the text.
         refusal: why the drift is not judged, a clause; None where it is.
     """
 
@@ -201,7 +202,8 @@ class PairedDrift:
     num_patterns: int
     rate: float
     statistics: tuple[Statistic, ...]
-    positions: tuple[PositionDrift, ...]
+    positions: tuple[PartDrift, ...]
+    strata: tuple[PartDrift, ...] = ()
     refusal: str | None = None
 
     @property

@@ -172,11 +172,26 @@ def _tables(run: Run, verdict: VerdictPart) -> tuple[Table, ...]:
         ),
     )
     found = (
-        *([metrics] if run.state is State.FAILED else []),
+        *([metrics, _strata(verdict)] if run.state is State.FAILED else []),
         _changes("Changed inputs, the likeliest cause first", verdict.changes),
         _changes("Differences of the environment, the likeliest cause first", verdict.environment),
     )
     return tuple(table for table in found if table.rows)
+
+
+def _strata(verdict: VerdictPart) -> Table:
+    parts = () if verdict.paired is None else verdict.paired.strata
+    return Table(
+        caption="Drift by stratum of the text, nats",
+        heading=("stratum", "tokens", "changed", "mean", "rms"),
+        rows=tuple(
+            (part.label, str(part.num_tokens), str(part.num_changed), *_sizes(part.mean, part.rms)) for part in parts
+        ),
+    )
+
+
+def _sizes(mean: float | None, rms: float | None) -> tuple[str, str]:
+    return number(mean, "{:+.1e}"), number(rms, "{:.1e}")
 
 
 def _changes(caption: str, changes: Sequence[ChangePart]) -> Table:

@@ -1,7 +1,17 @@
 """What a verdict rests on, a line an instrument: bits, reference, noise, positions, and which tier saw what."""
 
 from esa_pytest.drift.positions import fingerprint_of
-from esa_pytest.records import MEASURED, BitDrift, BitStability, PairedDrift, Record, ReferenceDrift, Statistic, Verdict
+from esa_pytest.records import (
+    MEASURED,
+    BitDrift,
+    BitStability,
+    PairedDrift,
+    PartDrift,
+    Record,
+    ReferenceDrift,
+    Statistic,
+    Verdict,
+)
 from esa_pytest.report.layout import count, labelled
 
 _SPOKEN = {
@@ -96,7 +106,13 @@ def paired_lines(paired: PairedDrift | None) -> list[str]:
     if paired.positions:
         each = " · ".join(f"{drift.label} {drift.rms:.1e} ({drift.num_changed})" for drift in paired.positions)
         lines.append(labelled("by position", f"rms in nats (tokens changed): {each}"))
+    if paired.strata:
+        lines.append(labelled("by stratum", f"mean and rms in nats: {' · '.join(map(_of_stratum, paired.strata))}"))
     return lines
+
+
+def _of_stratum(drift: PartDrift) -> str:
+    return f"{drift.label} {f'{drift.mean:+.1e} {drift.rms:.1e}' if drift.num_changed else 'unchanged'}"
 
 
 def _reading(statistic: Statistic) -> str:

@@ -62,8 +62,8 @@ class ReferencePart(_Part):
     modules: tuple[tuple[str, Number], ...] = ()
 
 
-class PositionPart(_Part):
-    """The drift of the tokens that a range of positions predicts, nats."""
+class DriftPart(_Part):
+    """The drift of the tokens of a range of positions, or of a stratum, nats."""
 
     label: str
     num_tokens: Count
@@ -84,7 +84,8 @@ class PairedPart(_Part):
     """The drift token by token."""
 
     statistics: tuple[StatisticPart, ...] = ()
-    positions: tuple[PositionPart, ...] = ()
+    positions: tuple[DriftPart, ...] = ()
+    strata: tuple[DriftPart, ...] = ()
 
 
 class ResourcePart(_Part):

@@ -284,3 +284,22 @@ def test_family_counts_the_metrics_that_are_judged_beside() -> None:
     verdict = judge(golden, replace(clean_run(golden, 1), calibration=replace(CALIBRATION, ece=CALIBRATION.ece + 0.01)))
     assert (verdict.outcome, verdict.tier) == (Outcome.METRIC_DRIFT, Tier.AGGREGATE)
     assert ", and ece drifted by +0.01, allowed is 0.00" in verdict.reason
+
+
+@pytest.mark.parametrize("compensated", [False, True], ids=["one stratum", "another against it"])
+def test_a_stratum_that_moved_is_found_and_named(*, compensated: bool) -> None:
+    """Also where the loss of the whole is what it was."""
+    first = np.arange(SCALE.size) % 1024 < 128
+    other = (np.arange(SCALE.size) % 1024 >= 512) & compensated
+    measured = drifted(lambda drift: drift + 0.05 * first - 0.05 * 128 / 512 * other)
+    stratum = (~first).astype(np.int32)
+    measured = replace(measured, scores=replace(tokens_of(measured), stratum=stratum))
+    verdict = judge(GOLDEN, measured)
+    assert verdict.outcome is Outcome.NUMERIC_DRIFT
+    assert verdict.bits is not None
+    assert (abs(verdict.bits.mean) < 1e-3) is compensated
+    assert verdict.paired is not None
+    prose, code = verdict.paired.strata
+    assert prose.label == "prose"
+    assert prose.mean == pytest.approx(0.05, abs=5e-3)
+    assert abs(code.mean) < 0.01

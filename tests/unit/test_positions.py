@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esa_pytest.drift.positions import fingerprint_of, position_drifts
+from esa_pytest.drift.positions import fingerprint_of, position_drifts, stratum_drifts
 from esa_pytest.golden.blocks import block_sums
+from esa_pytest.records import TokenScores
 from tests.unit.builders import token_scores, windowed_scores
 
 LABELS = ("0-15", "16-63", "64-255", "256-1023", "1024-4095")
@@ -80,6 +81,27 @@ def test_sums_of_blocks_have_no_positions() -> None:
     scores = windowed_scores([128])
     blocks = block_sums(scores)
     assert position_drifts(blocks, scores) == position_drifts(scores, blocks) == position_drifts(blocks, blocks) == ()
+
+
+def in_strata(*numbers: int) -> TokenScores:
+    return replace(token_scores([1.0] * len(numbers)), stratum=np.array(numbers, dtype=np.int32))
+
+
+def test_strata_that_were_scored_are_told_each_by_itself() -> None:
+    golden = in_strata(0, 2, 0, 2, 2)
+    measured = replace(golden, nll=np.array([1.0, 2.0, 1.5, 1.0, 1.0], dtype=np.float32))
+    prose, code = stratum_drifts(golden, measured, ("prose", "none", "code"))
+    assert (prose.label, prose.num_tokens, prose.num_changed, prose.mean) == ("prose", 2, 1, 0.25)
+    assert prose.rms == pytest.approx(np.sqrt(0.25 / 2))
+    assert (code.label, code.num_tokens, code.num_changed) == ("code", 3, 1)
+    assert code.mean == pytest.approx(1 / 3)
+
+
+def test_a_single_stratum_is_the_whole_and_sums_of_blocks_have_none() -> None:
+    scores, several = in_strata(1, 1), in_strata(0, 1)
+    assert stratum_drifts(scores, scores, ("prose", "code")) == ()
+    assert stratum_drifts(block_sums(several), several, ("prose", "code")) == ()
+    assert stratum_drifts(several, block_sums(several), ("prose", "code")) == ()
 
 
 FIRST = "at the very first, as another BOS, embedding, norm or head does"

@@ -11,7 +11,7 @@ from esa_pytest.records import (
     MetricRow,
     Outcome,
     PairedDrift,
-    PositionDrift,
+    PartDrift,
     Record,
     ReferenceDrift,
     Statistic,
@@ -44,8 +44,8 @@ FLIPS = Statistic(
 )
 ONE = replace(MEAN, name="maximum", value=1.55, allowed=0.67, p_value=1e-9, beyond=True)
 POSITIONS = (
-    PositionDrift(label="0-15", num_tokens=32, num_changed=30, mean=1e-5, rms=2.5e-3),
-    PositionDrift(label="16-63", num_tokens=96, num_changed=96, mean=-1e-5, rms=3e-3),
+    PartDrift(label="0-15", num_tokens=32, num_changed=30, mean=1e-5, rms=2.5e-3),
+    PartDrift(label="16-63", num_tokens=96, num_changed=96, mean=-1e-5, rms=3e-3),
 )
 PAIRED = PairedDrift(num_tokens=2048, num_patterns=13, rate=1e-4, statistics=(MEAN, FLIPS), positions=POSITIONS)
 SOURCE = "                 (measured on 13 bit patterns and 2048 tokens; at most 1e-04 false alarms a check)"
@@ -192,6 +192,17 @@ def test_fingerprint_of_the_first_changed_bit_is_shown_of_failures(position: int
     assert [line for line in text if "first changed bit" in line] == ([] if told is None else [told])
     passing = replace(PASSING, bits=replace(BITS, first_position=position))
     assert not [line for line in evidence_lines(passing, measured) if "first changed bit" in line]
+
+
+def test_the_drift_of_each_stratum_stands_below_that_by_position() -> None:
+    strata = (
+        PartDrift(label="prose", num_tokens=64, num_changed=60, mean=1.5e-3, rms=2.5e-3),
+        PartDrift(label="code", num_tokens=64, num_changed=64, mean=-1e-5, rms=3e-3),
+    )
+    assert paired_lines(replace(PAIRED, strata=strata))[-2:] == [
+        BY_POSITION,
+        "  by stratum     mean and rms in nats: prose +1.5e-03 2.5e-03 · code -1.0e-05 3.0e-03",
+    ]
 
 
 @pytest.mark.parametrize("identity", [{}, {"checkpoint": {}}, {"checkpoint": {"config": None}}])

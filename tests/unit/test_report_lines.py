@@ -62,6 +62,7 @@ def test_run_within_noise_elsewhere() -> None:
         ),
         "  noise          not judged by: the golden was recorded without its noise",
         "  by position    rms in nats (tokens changed): 0-15 4.1e-04 (1)",
+        "  by stratum     mean and rms in nats: prose unchanged · code +3.3e-04 5.8e-04",
         (
             "  seen by        inputs unchanged · bits changed · meaning not asked · bf16 rounding not judged · "
             "metrics within tolerance"
@@ -93,6 +94,7 @@ def test_drifted_run_shows_the_table_the_environment_and_the_remedy() -> None:
         "                 the first changed bit stands at the second, as what mixes tokens does: RoPE, attention",
         "  noise          not judged by: the golden was recorded without its noise",
         "  by position    rms in nats (tokens changed): 0-15 2.0e-01 (1)",
+        "  by stratum     mean and rms in nats: prose unchanged · code +1.7e-01 2.9e-01",
         (
             "  seen by        inputs unchanged · bits changed · meaning not asked · bf16 rounding not judged · "
             "metrics drifted"

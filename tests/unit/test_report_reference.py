@@ -38,11 +38,14 @@ AWAY = "rms 1.0e-03 (allowed 4.0e-06) · max 1.0e-03 (allowed 1.6e-05) nats over
 ENVIRONMENT_LINES = ["  environment    1 difference:", "    version.torch  2.9.0 -> 2.10.0"]
 
 
-def unjudged(meaning: str, *, rms: str = "4.1e-04", metrics: str = "within tolerance") -> list[str]:
+def unjudged(
+    meaning: str, *, rms: str = "4.1e-04", code: str = "+3.3e-04 5.8e-04", metrics: str = "within tolerance"
+) -> list[str]:
     """The lines of the noise, which these goldens were recorded without."""
     return [
         "  noise          not judged by: the golden was recorded without its noise",
         f"  by position    rms in nats (tokens changed): 0-15 {rms} (1)",
+        f"  by stratum     mean and rms in nats: prose unchanged · code {code}",
         (
             f"  seen by        inputs unchanged · bits changed · meaning {meaning} · bf16 rounding not judged · "
             f"metrics {metrics}"
@@ -134,9 +137,9 @@ def test_drift_of_a_metric_shows_that_the_reference_agrees() -> None:
         "  1 of 6 token NLLs have other bits in an environment that differs in 1 item, the float32 reference agrees "
         "(rounding changed, meaning did not), and perplexity drifted by +0.6421, allowed is 0.015."
     )
-    assert text[-14:] == [
+    assert text[-15:] == [
         f"  reference      {SAME}",
-        *unjudged("unchanged", rms="2.0e-01", metrics="drifted"),
+        *unjudged("unchanged", rms="2.0e-01", code="+1.7e-01 2.9e-01", metrics="drifted"),
         THROUGHPUT,
         UNJUDGED,
         *ENVIRONMENT_LINES,
@@ -148,7 +151,7 @@ def test_unexplained_bits_show_the_module_that_moved_first() -> None:
     text = failed(probed(replace(NUDGED, environment=ENVIRONMENT), MOVED))
     assert text[0] == "esa: tiny-smoke is unexplained-bits, decided by tier 2 (exact):"
     assert text[1].endswith(" or bad memory; the first module that moved is layers.0.mlp.")
-    assert text[-13:] == [
+    assert text[-14:] == [
         BITS,
         f"  reference      {AWAY}",
         "  first moved    layers.0.mlp; 2 of 5 modules moved",
