@@ -1,5 +1,6 @@
 """Another batch shape may round otherwise: it is told, as a note and as a difference of environment."""
 
+import json
 from typing import Any
 
 import pytest
@@ -57,6 +58,20 @@ def test_a_run_short_of_memory_halves_its_batch_and_says_so(
     assert manifest["notes"] == [note]
     assert manifest["environment"]["batch_shapes"] == "1x32"
     assert manifest["metrics"]["num_scored_tokens"] == 256
+
+
+def test_a_golden_that_was_recorded_short_of_memory_keeps_the_batch_that_fitted(
+    project: Project, bits_taken_for_stable: None
+) -> None:
+    project.add("context_lengths = [32]", "context_lengths = [32]\nbatch_tokens = { cpu = 64, cuda = 64 }")
+    with pytest.MonkeyPatch.context() as patch:
+        memory_for(patch, windows=1)
+        result = project.run("--snapshot-update")
+    result.stdout.fnmatch_lines(["  note: *, so the batch was halved once: 1x32 instead of 2x32; *"])
+    golden = json.loads(project.golden.read_text(encoding="utf-8"))
+    assert golden["environment"]["batch_shapes"] == "1x32"
+    project.run().stdout.fnmatch_lines(["    batch_shapes  1x32 -> 2x32"])
+    assert project.manifest()["outcome"] in PASSED
 
 
 def test_a_device_too_small_for_one_window_cannot_judge(two_at_once: Project, monkeypatch: pytest.MonkeyPatch) -> None:

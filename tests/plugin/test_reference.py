@@ -1,13 +1,20 @@
 """The float32 reference in a user's run: what it says in another environment, and of another device's golden."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from esa_pytest.golden.files import read_golden, write_packed
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import pack
+from tests.model.tiny import running_text
 from tests.plugin.conftest import Project
+
+ATTENTION = scaled_dot_product_attention
 
 PERTURBED = """
 import torch
@@ -178,3 +185,52 @@ def test_an_update_beside_another_devices_golden_leaves_that_alone(of_a_gpu: Pro
     of_a_gpu.record()
     assert of_a_gpu.golden.exists()
     assert (other.read_bytes(), other.with_suffix(".npz").read_bytes()) == before
+
+
+@pytest.fixture
+def with_noise(project: Project, bits_taken_for_stable: None, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project whose golden scores enough tokens to judge by their noise, and another environment."""
+    project.add("scored_tokens = { cpu = 256, cuda = 256 }", "scored_tokens = { cpu = 2048, cuda = 2048 }")
+    project.write_text(running_text(2100))
+    project.record()
+    monkeypatch.setenv("MKL_CBWR_NOTE", "another environment")
+    return project
+
+
+def sharper(query: Tensor, *arguments: Any, **options: Any) -> Tensor:
+    """Attention whose logits are larger than they should be, as a scale that is applied twice makes them smaller."""
+    return ATTENTION(query * 4.0, *arguments, **options)
+
+
+def unmasked(*arguments: Any, **options: Any) -> Tensor:
+    """Attention that sees the future, which makes the loss better."""
+    return ATTENTION(*arguments, **{**options, "is_causal": False, "attn_mask": None})
+
+
+@pytest.mark.parametrize("fault", [sharper, unmasked])
+def test_a_fault_of_the_bf16_kernel_alone_is_numeric_drift(
+    with_noise: Project, monkeypatch: pytest.MonkeyPatch, fault: Callable[..., Tensor]
+) -> None:
+    """The float32 reference computes with another attention, and cannot see it: the noise of the scores can."""
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", fault)
+    result = with_noise.run()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "esa: tiny-smoke is numeric-drift, decided by tier 4 (paired):",
+            "*the float32 reference agrees (it computes with eager attention: a fault of sdpa alone it cannot see)*",
+        ]
+    )
+    verdict = with_noise.manifest()["verdict"]
+    assert (verdict["outcome"], verdict["tier"]) == ("numeric-drift", 4)
+
+
+def test_another_kernel_is_what_the_noise_shows(with_noise: Project) -> None:
+    with_noise.write_test(
+        "def test_baseline(esa_baseline, esa_model):\n"
+        "    esa_model.set_attn_implementation('eager')\n"
+        "    esa_baseline.check()\n"
+    )
+    result = with_noise.run()
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["  within-noise   decided by tier 4 (paired): *, and the drift is what * show *"])

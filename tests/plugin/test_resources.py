@@ -184,6 +184,15 @@ def test_noise_is_added_to_a_golden_without_by_calibrating(judged: Project, used
     judged.run().stdout.fnmatch_lines(["  resources      efficiency 0.5, the golden's 0.5 (*"])
 
 
+@pytest.mark.parametrize("options", [("-p", "no:benchmark"), ("--benchmark-disable",), ("--benchmark-skip",)])
+def test_a_drift_fails_without_pytest_benchmark(judged: Project, used: Used, options: tuple[str, ...]) -> None:
+    """Whatever switches that off (as pytest-xdist does) switches no gate off."""
+    used.told["efficiency"] = 0.4
+    result = judged.run(*options)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["esa: tiny-smoke is throughput-drift, decided by tier 6 (resources):"])
+
+
 def test_a_mode_that_is_none_lists_the_valid_ones(project: Project) -> None:
     result = project.run("--esa-resources", "loud")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
