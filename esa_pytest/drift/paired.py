@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from esa_pytest.drift.predictive import Values
+from esa_pytest.golden.blocks import BLOCK_TOKENS, block_starts
 
 # What a certain token can still move by.
 _LEAST_SCALE = 0.02
 WINSORISED = 0.01
-_BLOCK_SIZES = (64, 32)
+_BLOCK_SIZES = (BLOCK_TOKENS, 32)
 LEAST_BLOCKS = 32
 
 
@@ -65,9 +66,7 @@ def blocks_of(window: npt.NDArray[np.int32]) -> Blocks:
 
 
 def _of_size(window: npt.NDArray[np.int32], size: int) -> Blocks:
-    first = np.flatnonzero(np.diff(window, prepend=window[0] - 1))
-    ends = np.append(first[1:], window.size)
-    starts = np.concatenate([np.arange(begin, end, size) for begin, end in zip(first, ends, strict=True)])
+    starts = block_starts(window, size=size)
     return Blocks(starts=starts, sizes=np.diff(np.append(starts, window.size)))
 
 

@@ -4,6 +4,7 @@ import hashlib
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from esa_pytest.records import BlockScores, TokenScores
 
@@ -28,7 +29,7 @@ def block_sums(scores: TokenScores) -> BlockScores:
 
     The sums are exact (`math.fsum`), and the hash tells any changed bit of a block.
     """
-    starts = _block_starts(scores.window)
+    starts = block_starts(scores.window)
     ends = np.append(starts[1:], scores.nll.size)
     correct = (scores.argmax == scores.target).astype(np.int32)
     pairs = list(zip(starts.tolist(), ends.tolist(), strict=True))
@@ -42,13 +43,16 @@ def block_sums(scores: TokenScores) -> BlockScores:
     )
 
 
-def _block_starts(window: "np.ndarray[tuple[int], np.dtype[np.int32]]") -> "np.ndarray[tuple[int], np.dtype[np.intp]]":
-    """Where blocks begin: at every window's first token, and each `BLOCK_TOKENS` behind it."""
-    first_of_window = np.flatnonzero(np.diff(window, prepend=window[0] - 1))
-    lengths = np.diff(np.append(first_of_window, window.size))
-    return np.concatenate(
-        [np.arange(first, first + length, BLOCK_TOKENS) for first, length in zip(first_of_window, lengths, strict=True)]
-    )
+def block_starts(window: npt.NDArray[np.int32], *, size: int = BLOCK_TOKENS) -> npt.NDArray[np.int64]:
+    """Where blocks begin: at every window's first token, and each `size` behind it, shape (blocks,).
+
+    Args:
+        window: the window of each token, equal ones together, shape (tokens,).
+        size: tokens of a block.
+    """
+    first = np.flatnonzero(np.diff(window, prepend=window[0] - 1))
+    ends = np.append(first[1:], window.size)
+    return np.concatenate([np.arange(begin, end, size) for begin, end in zip(first, ends, strict=True)])
 
 
 def _bits(scores: TokenScores, begin: int, end: int) -> int:

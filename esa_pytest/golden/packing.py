@@ -129,16 +129,11 @@ def unpack(data: bytes, *, name: str) -> Record:
         top = read_top(content.top, _of_part(arrays, "top_"), num_scored=num_scored, name=name)
     except RecursionError:
         raise GoldenError(f"The golden {name} is nested too deeply to be read; {REMEDY}.") from None
-    metrics = content.metrics
     return Record(
         baseline=content.baseline,
         device=content.device,
         identity=content.identity,
-        metrics=Metrics(
-            nll_sum=metrics.nll_sum,
-            num_scored_tokens=metrics.num_scored_tokens,
-            num_correct_tokens=metrics.num_correct_tokens,
-        ),
+        metrics=_read_metrics(content.metrics),
         scores=scores,
         strata=content.strata,
         environment=content.environment,
@@ -155,6 +150,15 @@ def unpack(data: bytes, *, name: str) -> Record:
         noise=noise,
         resource_noise=None if content.resource_noise is None else _read_resources(content.resource_noise),
         context=context,
+    )
+
+
+def _read_metrics(part: schema.MetricsPart) -> Metrics:
+    """The counted ones, from which all others follow."""
+    return Metrics(
+        nll_sum=part.nll_sum,
+        num_scored_tokens=part.num_scored_tokens,
+        num_correct_tokens=part.num_correct_tokens,
     )
 
 
