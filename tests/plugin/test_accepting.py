@@ -1,4 +1,4 @@
-"""What may become a golden, what the ledger tells of it, and how the record of another run is accepted."""
+"""How the record of a run, from here or from elsewhere, is accepted."""
 
 import json
 import shutil
@@ -9,150 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esa_pytest.cli import main
 from esa_pytest.commands import artifacts
 from esa_pytest.exit_status import Status
 from esa_pytest.golden.files import read_pair, write_packed
-from esa_pytest.golden.ledger import LedgerEntry
-from esa_pytest.golden.ledger_files import read_ledger
 from esa_pytest.golden.packing import join_pair, split_pair, unpack
 from esa_pytest.golden.schema import judged_sha256
 from esa_pytest.resume.marks import PREFIX
 from tests.plugin.conftest import Project
+from tests.plugin.perturbed import FAILED, LARGE, OK, REFUSED, SMALL, goldens_of, ledger_of, perturb, record_of, run
 from tests.plugin.test_lifecycle import contents
 from tests.unit.builders import npz_members, npz_of, resealed
-
-FAILED, OK, REFUSED = pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.OK, pytest.ExitCode.USAGE_ERROR
-# Moves the loss by some thousandths of it, or by a few percent.
-SMALL, LARGE = "layers[1].mlp.down_proj.weight.data[3, 5] = 0.5", "norm.weight.data *= 1.5"
-PERTURBED = """
-def test_baseline(esa_baseline, esa_model):
-    esa_model.model.{perturbation}
-    esa_baseline.check()
-"""
-
-
-def perturb(project: Project, perturbation: str) -> None:
-    project.write_test(PERTURBED.format(perturbation=perturbation))
-
-
-def goldens_of(project: Project) -> Path:
-    return project.golden.parents[1]
-
-
-def ledger_of(project: Project) -> list[LedgerEntry]:
-    return read_ledger(goldens_of(project))
-
-
-def record_of(project: Project) -> Path:
-    return project.output / "record-cpu-bfloat16.json"
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, list[str], str]:
-    """Exit status, lines and complaint of a command."""
-    capsys.readouterr()
-    status = main([str(argument) for argument in arguments])
-    output, complaint = capsys.readouterr()
-    return status, output.splitlines(), complaint.strip()
-
-
-class TestRecording:
-    def test_the_ledger_tells_of_every_golden_that_was_written(self, recorded: Project) -> None:
-        perturb(recorded, SMALL)
-        recorded.record("--esa-reason", "a larger weight")
-        first, second = ledger_of(recorded)
-        assert (first.outcome, first.old, first.drift, first.reason, first.forced) == ("first", None, None, None, False)
-        assert (second.outcome, second.reason, second.forced) == ("unexplained-bits", "a larger weight", False)
-        assert (second.baseline, second.device, second.dtype) == ("tiny-smoke", "cpu", "bfloat16")
-        assert second.command
-        assert second.old == first.new
-        assert second.drift is not None
-        assert second.old is not None
-        assert second.drift.mean_nll == second.new.mean_nll - second.old.mean_nll != 0.0
-        assert second.drift.allowed_by == "measured"
-        assert second.drift.loss_allowed is not None
-        assert 0 < second.drift.loss_allowed < second.old.mean_nll
-        assert second.noise.score_patterns >= 9
-        assert (second.noise.fresh_processes, second.noise.noise_of) == (3, None)
-        assert second.noise.reference_rms is not None
-        golden = json.loads(recorded.golden.read_text(encoding="utf-8"))
-        assert second.new.judged_sha256 == golden["judged_sha256"]
-        assert second.utc == golden["provenance"]["utc"]
-
-    def test_a_run_that_writes_nothing_tells_nothing(self, recorded: Project) -> None:
-        before = contents(goldens_of(recorded))
-        assert recorded.run().ret == OK
-        recorded.record()
-        assert contents(goldens_of(recorded)) == before
-
-    def test_changed_inputs_are_named_and_their_loss_is_not_compared(self, recorded: Project) -> None:
-        recorded.write_text("Another text, as long. " * 60)
-        recorded.record("--esa-accept-limit", "0")
-        last = ledger_of(recorded)[-1]
-        assert (last.outcome, last.drift, last.forced) == ("inputs-changed", None, False)
-        assert next(item.name for item in last.inputs) == "corpus.mine.sha256"
-
-    def test_a_golden_that_could_not_be_read_is_told(self, recorded: Project) -> None:
-        recorded.golden.write_text("{", encoding="utf-8")
-        recorded.record()
-        last = ledger_of(recorded)[-1]
-        assert (last.outcome, last.old, last.drift) == ("unreadable", None, None)
-
-    def test_a_large_shift_is_refused_and_the_golden_stays_to_the_byte(self, recorded: Project) -> None:
-        before = contents(goldens_of(recorded))
-        perturb(recorded, LARGE)
-        result = recorded.run("--snapshot-update")
-        assert result.ret == FAILED
-        result.stdout.fnmatch_lines(
-            [
-                "esa: tiny-smoke is unexplained-bits, decided by tier 2 (exact):",
-                "  loss *  <- drifted",
-                (
-                    "  The golden of tiny-smoke was not replaced: its loss would go from * to *, a relative shift of "
-                    "*, and at most 0.01 in either direction is accepted; find out what moved it, then add "
-                    "--esa-force, or set --esa-accept-limit."
-                ),
-                "esa: judged 1 of 1",
-            ]
-        )
-        assert contents(goldens_of(recorded)) == before
-
-        recorded.record("--esa-force", "--esa-reason", "louder")
-        last = ledger_of(recorded)[-1]
-        assert (last.forced, last.reason) == (True, "louder")
-        assert recorded.run().ret == OK
-
-    def test_the_limit_is_a_setting(self, recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-        perturb(recorded, LARGE)
-        monkeypatch.setenv("ESA_ACCEPT_LIMIT", "0.9")
-        recorded.record()
-        assert not ledger_of(recorded)[-1].forced
-
-    def test_a_ledger_that_cannot_be_read_is_told_before_anything_is_written(self, recorded: Project) -> None:
-        ledger = goldens_of(recorded) / "ledger.jsonl"
-        ledger.write_bytes(ledger.read_bytes() + b"<<<<<<< HEAD\n")
-        before = contents(goldens_of(recorded))
-        perturb(recorded, SMALL)
-        result = recorded.run("--snapshot-update")
-        assert result.ret == Status.BROKEN
-        result.stdout.fnmatch_lines(
-            ["esa: tiny-smoke could not be judged. The ledger *ledger.jsonl is not valid in line 2: *; restore the *"]
-        )
-        assert contents(goldens_of(recorded)) == before
-
-    def test_two_workers_lose_no_line(self, project: Project) -> None:
-        project.take_bits_for_stable()
-        project.add(
-            "[tool.esa.models.tiny]", f'[tool.esa.models.other]\npath = "{project.checkpoint}"\n[tool.esa.models.tiny]'
-        )
-        project.add('smoke = ["tiny"]', 'smoke = ["tiny", "other"]')
-        result = project.run_apart("--snapshot-update", "-n2", "--dist", "loadgroup", "--esa-reason", "both")
-        assert result.ret == OK
-        result.stdout.fnmatch_lines(["esa: judged 0 of 2, recorded 2"])
-        assert sorted((one.baseline, one.reason) for one in ledger_of(project)) == [
-            ("other-smoke", "both"),
-            ("tiny-smoke", "both"),
-        ]
 
 
 def kept_by(project: Project) -> list[str]:

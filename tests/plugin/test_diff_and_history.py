@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from tests.plugin.conftest import Project
-from tests.plugin.test_accepting import OK, REFUSED, SMALL, goldens_of, ledger_of, perturb, run
+from tests.plugin.perturbed import OK, REFUSED, SMALL, goldens_of, ledger_of, perturb, run
 
 
 def git(project: Project, *arguments: str) -> None:
