@@ -1,6 +1,5 @@
 """Perturb a guarded model again and again, and keep a row of each: what was done, and how far the model drifted."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from esa_pytest.errors import PerturbationError
 from esa_pytest.perturbation.guard import Guarded
 from esa_pytest.perturbation.reversible import Applied
 from esa_pytest.perturbation.run import Drift
-from esa_pytest.records import TokenScores
 from esa_pytest.sensitivity.bench import Bench
 from esa_pytest.sensitivity.heat_map import write_heat_map
+from esa_pytest.sensitivity.identity import identity_of
 from esa_pytest.sensitivity.plans import Plan, Trial
 from esa_pytest.sensitivity.ranking import grid_of, ranked
 from esa_pytest.sensitivity.rows import Row, RowFile, write_parquet
@@ -69,7 +68,7 @@ def sweep(guarded: Guarded, plan: Plan, to: Path, *, shared: bool = True) -> Swe
     """
     trials = plan.trials(guarded.model.network)
     _refuse_unusable(trials)
-    file = RowFile(to.with_suffix(".csv"), _identity(guarded, trials))
+    file = RowFile(to.with_suffix(".csv"), identity_of(guarded, trials))
     with file.held():
         rows = file.resume()
         if len(rows) < len(trials):
@@ -103,18 +102,6 @@ def _refuse_unusable(trials: Sequence[Trial]) -> None:
         raise PerturbationError(
             f"A sweep has two perturbations that are called {twice!r}; each needs a label of its own."
         )
-
-
-def _identity(guarded: Guarded, trials: Sequence[Trial]) -> dict[str, str]:
-    """What makes it the same sweep: the same model, text, bits and perturbations."""
-    scores = guarded.clean.scores
-    assert isinstance(scores, TokenScores)  # noqa: S101  (a run has them; sums of blocks are a golden's)
-    return {
-        "baseline": guarded.baseline.id,
-        "weights": guarded.shelved.checkpoint.weights_sha256,
-        "clean scores": hashlib.sha256(scores.nll.tobytes()).hexdigest(),
-        "perturbations": hashlib.sha256("\n".join(trial.label for trial in trials).encode()).hexdigest(),
-    }
 
 
 def row_of(guarded: Guarded, trial: Trial, applied: Sequence[Applied], drift: Drift) -> Row:

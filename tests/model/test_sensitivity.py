@@ -155,6 +155,33 @@ def test_rows_of_another_sweep_are_left_alone(guarded: Guarded, tmp_path: Path) 
     assert path.read_bytes() == content
 
 
+NORM, NEAR_ONE = "model.norm.weight", 1.0000001
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Perturbation(parameter=NORM, kind=Zero(), where=0), Perturbation(parameter=NORM, kind=Zero(), where=9)),
+        (Perturbation(parameter=NORM, kind=Zero(), where=[0]), Perturbation(parameter=NORM, kind=Zero(), where=[9])),
+        (Perturbation(parameter=NORM, kind=Scale(NEAR_ONE)), Perturbation(parameter=NORM, kind=Scale(NEAR_ONE + 1e-9))),
+        (
+            Perturbation(parameter=NORM, kind=Replace(torch.tensor(1.0)), where=0),
+            Perturbation(parameter=NORM, kind=Replace(torch.tensor(2.0)), where=0),
+        ),
+    ],
+)
+def test_rows_of_a_plan_that_only_reads_alike_are_left_alone(
+    one: Perturbation, other: Perturbation, guarded: Guarded, tmp_path: Path
+) -> None:
+    network = guarded.model.network
+    assert Listed([one]).trials(network)[0].label == Listed([other]).trials(network)[0].label
+    found = sweep(guarded, Listed([one]), tmp_path / "rows.csv")
+    with pytest.raises(SweepError, match="rows of a sweep whose perturbations differ"):
+        sweep(guarded, Listed([other]), tmp_path / "rows.csv")
+    # NaN is not equal to itself.
+    assert str(sweep(guarded, Listed([one]), tmp_path / "rows.csv")) == str(found)
+
+
 def test_parquet_holds_the_same_rows(guarded: Guarded, tmp_path: Path) -> None:
     found = sweep(guarded, PLAN, tmp_path / "rows.parquet")
     table = pq.read_table(tmp_path / "rows.parquet").to_pylist()
