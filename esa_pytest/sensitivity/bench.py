@@ -52,17 +52,18 @@ class Bench:
             PerturbationError: a parameter or place does not exist.
             RestorationError: the weights are not what they were.
         """
-        network = self._guarded.model.network
-        first = first_layer_reached(network, [each.parameter for each in trial.perturbations])
+        network, clean = self._guarded.model.network, self._guarded.clean
+        ran = () if clean.probe is None else clean.probe.points
+        first = first_layer_reached(network, [each.parameter for each in trial.perturbations], ran=ran)
         with Perturbed(network, trial.perturbations) as perturbed:
             with self._from(self._rounded, first):
                 done = self._guarded.evaluate(trial.label)
             reference = None
-            if done.non_finite is None and self._guarded.clean.probe is not None:
+            if done.non_finite is None and clean.probe is not None:
                 with self._from(self._reference, first):
                     reference = self._probe()
         if reference is not None:
-            reference = _with_skipped_points(reference, self._guarded.clean.probe)
+            reference = _with_skipped_points(reference, clean.probe)
         record = perturbed_record(self._guarded, done, reference, label=trial.label)
         return perturbed.applied, drift_of(self._guarded, record)
 

@@ -63,6 +63,18 @@ def test_shared_passes_give_the_bits_of_whole_ones(family: str) -> None:
     assert hooks_of(network) == hooks
 
 
+def test_what_runs_before_the_layers_is_not_taken_for_what_lies_behind_them() -> None:
+    """GPT-2's position embedding is listed behind the layers, beside the last norm, and runs in front of them."""
+    guarded = guarded_of("gpt2")
+    shared, whole = Bench(guarded), Bench(guarded, shared=False)
+    assert shared.shared
+    for name in ("transformer.wpe.weight", "transformer.ln_f.weight", "transformer.h.1.mlp.c_proj.weight"):
+        trial = Trial(label=name, perturbations=(Perturbation(parameter=name, kind=Zero()),))
+        (_, one), (_, other) = shared.drift(trial), whole.drift(trial)
+        assert one == other, name
+        assert one.rms > 0, name
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_layers_before_the_perturbed_one_are_not_computed(family: str) -> None:
     guarded = guarded_of(family)
@@ -82,16 +94,22 @@ def test_layers_before_the_perturbed_one_are_not_computed(family: str) -> None:
 
 
 def test_first_layer_is_the_first_of_all_that_are_perturbed() -> None:
-    network = guarded_of("llama").model.network
+    guarded = guarded_of("llama")
+    network = guarded.model.network
+    assert guarded.clean.probe is not None
+    ran = guarded.clean.probe.points
     down, norm = "model.layers.{}.mlp.down_proj.weight", "model.norm.weight"
-    assert first_layer_reached(network, [down.format(2), down.format(1)]) == 1
-    assert first_layer_reached(network, [norm]) == NUM_LAYERS
-    assert first_layer_reached(network, ["lm_head.weight", norm]) == NUM_LAYERS
-    assert first_layer_reached(network, [norm, "model.embed_tokens.weight"]) == 0
-    assert first_layer_reached(network, ["model.rotary_emb.inv_freq"]) == 0
+    assert first_layer_reached(network, [down.format(2), down.format(1)], ran=ran) == 1
+    assert first_layer_reached(network, [norm], ran=ran) == NUM_LAYERS
+    assert first_layer_reached(network, ["lm_head.weight", norm], ran=ran) == NUM_LAYERS
+    assert first_layer_reached(network, [norm, "model.embed_tokens.weight"], ran=ran) == 0
+    assert first_layer_reached(network, ["model.rotary_emb.inv_freq"], ran=ran) == 0
+    # Where nobody knows when it runs, it is not taken to run last.
+    assert first_layer_reached(network, [norm]) == 0
+    assert first_layer_reached(network, ["lm_head.weight"]) == NUM_LAYERS
     tied = build_network("llama", tie_word_embeddings=True)
     tied.tie_weights()
-    assert first_layer_reached(tied, ["lm_head.weight"]) == 0
+    assert first_layer_reached(tied, ["lm_head.weight"], ran=ran) == 0
 
 
 def test_nothing_is_shared_where_the_memory_does_not_suffice(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
