@@ -81,7 +81,7 @@ def places(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
         st.one_of(
             st.none(),
             index,
-            st.lists(index, min_size=1, max_size=5),
+            st.lists(index, min_size=1, max_size=5, unique_by=lambda place: tuple(np.mod(place, shape))),
             st.just(slice(begin, draw(st.integers(begin + 1, shape[0])), draw(st.integers(1, 3)))),
             st.builds(Largest, count=st.integers(1, min(size, 40))),
             st.builds(Drawn, count=st.integers(1, min(size, 40)), seed=st.integers(0, 99)),
@@ -152,6 +152,13 @@ def test_kind_does_what_it_says_where_it_is_told(
     expected[2:4, 7] = becomes(old[2:4, 7])
     assert torch.equal(new, expected)
     assert perturbed.applied[0].num_numbers == 2
+
+
+def test_values_go_to_the_places_in_the_order_in_which_they_are_listed(network: PreTrainedModel) -> None:
+    places = [(9, 4), (0, 3), (-1, 0), (9, 2)]
+    values = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    with Perturbed(network, [Perturbation(parameter=MATRIX, kind=Replace(values), where=places)]):
+        assert [float(values_of(network)[place]) for place in places] == values.tolist()
 
 
 def test_noise_has_the_size_that_is_asked_for(network: PreTrainedModel) -> None:
@@ -319,6 +326,10 @@ def test_block_is_not_entered_twice_at_once(network: PreTrainedModel) -> None:
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=(64, 0))], "The index 64 is outside a dimension of 64"),
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=(0, 0, 0))], "3 dimensions, and the tensor 2"),
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=[])], "list of places is empty"),
+        ([Perturbation(parameter=MATRIX, kind=Zero(), where=[(0, 1), (2, 3), (0, -95)])], r"\(0, 1\) stands twice"),
+        ([Perturbation(parameter=MATRIX, kind=Zero(), where=True)], r"\(True,\) holds True, which is no index"),
+        ([Perturbation(parameter="model.norm.weight", kind=Zero(), where=[False, True])], "or a boolean mask"),
+        ([Perturbation(parameter="model.norm.weight", kind=Zero(), where=[np.int64(3)])], "1 whole numbers"),  # type: ignore[list-item]
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=[(1,)])], "does not name one number"),
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=slice(5, 5))], "5:5 of a dimension of 64 selects nothing"),
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=slice(None, None, -1))], "goes backwards"),
