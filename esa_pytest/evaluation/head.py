@@ -53,7 +53,8 @@ def _both_ways(network: PreTrainedModel, input_ids: Tensor) -> tuple[Tensor, Ten
         hidden = heard[0] if len(heard) == 1 else hidden_states(network, input_ids)
         # A product in float32 rounds otherwise: there it is the head itself that is asked.
         split = head(hidden) if is_widened(head) else logits_of(head)(hidden.flatten(0, 1))
-    return whole, split.reshape(*input_ids.shape, -1)
+    # Of a model over several GPUs, accelerate brings only the whole model's output back to the first.
+    return whole, split.reshape(*input_ids.shape, -1).to(whole.device)
 
 
 def _is_same(one: Tensor, other: Tensor) -> bool:
