@@ -1,6 +1,6 @@
 """A guarded model on which one perturbation after the other is tried, forward passes shared where they can be."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
@@ -23,14 +23,16 @@ _STREAM_SHARE = 0.25
 class Bench:
     """A guarded model on which trials are run, forward passes shared where a perturbation cannot have changed them."""
 
-    def __init__(self, guarded: Guarded, *, shared: bool = True) -> None:
+    def __init__(self, guarded: Guarded, *, shared: bool = True, if_broken: Callable[[], None] = lambda: None) -> None:
         """Records the residual stream of the clean model, unless it is too large, or windows are scored in chunks.
 
         Args:
             guarded: the model; it is as it was afterwards.
             shared: whether layers in front of a perturbed one are left out; otherwise each trial is evaluated whole.
+            if_broken: called where a trial's weights turn out not to be restored.
         """
         self._guarded = guarded
+        self._if_broken = if_broken
         network, prepared = guarded.model.network, guarded.prepared
         scored = sum(rectangle.input_ids.size for rectangle in prepared.rectangles)
         needed = stream_bytes(network, scored, torch.bfloat16)
@@ -55,7 +57,7 @@ class Bench:
         network, clean = self._guarded.model.network, self._guarded.clean
         ran = () if clean.probe is None else clean.probe.points
         first = first_layer_reached(network, [each.parameter for each in trial.perturbations], ran=ran)
-        with Perturbed(network, trial.perturbations) as perturbed:
+        with Perturbed(network, trial.perturbations, if_broken=self._if_broken) as perturbed:
             with self._from(self._rounded, first):
                 done = self._guarded.evaluate(trial.label)
             reference = None

@@ -1,7 +1,7 @@
 """Perturb a guarded model again and again, and keep a row of each: what was done, and how far the model drifted."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,14 @@ class Sweep:
         write_heat_map(grid_of(self.rows), Path(path), title=self.title)
 
 
-def sweep(guarded: Guarded, plan: Plan, to: Path, *, shared: bool = True) -> Sweep:
+def sweep(
+    guarded: Guarded,
+    plan: Plan,
+    to: Path,
+    *,
+    shared: bool = True,
+    if_broken: Callable[[], None] = lambda: None,
+) -> Sweep:
     """Run every trial of a plan that has no row yet.
 
     A row is on the disk before the next trial begins, so a sweep that was killed goes on where it stopped, and ends
@@ -61,10 +68,12 @@ def sweep(guarded: Guarded, plan: Plan, to: Path, *, shared: bool = True) -> Swe
         plan: what is perturbed.
         to: a .csv or .parquet file.
         shared: whether forward passes are shared.
+        if_broken: called where weights turn out not to be restored, before the error is raised.
 
     Raises:
         SweepError: the file holds the rows of another sweep, or a parquet file is asked for without pyarrow.
         PerturbationError: the plan holds no trial, two of the same label, or one that is impossible.
+        RestorationError: the weights are not what they were.
     """
     trials = plan.trials(guarded.model.network)
     _refuse_unusable(trials)
@@ -72,7 +81,7 @@ def sweep(guarded: Guarded, plan: Plan, to: Path, *, shared: bool = True) -> Swe
     with file.held():
         rows = file.resume()
         if len(rows) < len(trials):
-            bench = Bench(guarded, shared=shared)
+            bench = Bench(guarded, shared=shared, if_broken=if_broken)
             ahead = tqdm(
                 trials[len(rows) :],
                 desc=f"{guarded.baseline.id}, sensitivity",

@@ -208,6 +208,22 @@ def test_tied_weights_are_perturbed_as_one_and_named() -> None:
         assert "tied to model.embed_tokens.weight" in str(perturbed.applied[0])
 
 
+@pytest.mark.parametrize("names", [("lm_head.weight", "model.embed_tokens.weight"), ("lm_head.weight",) * 2])
+def test_tied_weights_perturbed_under_two_names_come_back(names: tuple[str, ...]) -> None:
+    network = build_network("llama", tie_word_embeddings=True)
+    network.tie_weights()
+    before, told = state_of(network), []
+    one, other = names
+    asked = [
+        Perturbation(parameter=one, kind=Scale(1.5), where=(3, 4)),
+        Perturbation(parameter=other, kind=Zero(), where=(3, slice(None))),
+    ]
+    with Perturbed(network, asked, if_broken=lambda: told.append(True)):
+        assert state_of(network) != before
+    assert state_of(network) == before
+    assert not told
+
+
 def test_blocks_inside_each_other(network: PreTrainedModel) -> None:
     before = state_of(network)
     one = [Perturbation(parameter=MATRIX, kind=Replace(1.0), where=(0, 0))]
@@ -239,6 +255,74 @@ def test_interrupt_while_weights_are_put_back_waits_until_they_are(
         leaving = True
     assert len(pressed) == 3
     assert state_of(network) == before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class TimeIsUpError(Exception):
+    """As the handler of pytest-timeout's alarm raises one."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="there is no alarm")
+@pytest.mark.parametrize("while_entering", [True, False])
+def test_alarm_while_weights_are_changed_waits_too(
+    *, while_entering: bool, network: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = state_of(network)
+    rung: list[bool] = []
+    told: list[bool] = []
+
+    def time_is_up(*_: object) -> None:
+        raise TimeIsUpError
+
+    def ringing(*arguments: Any) -> None:
+        if while_entering or leaving:
+            rung.append(True)
+            signal.raise_signal(signal.SIGALRM)
+        write(*arguments)
+
+    monkeypatch.setattr(WRITE, ringing)
+    asked = [Perturbation(parameter=MATRIX, kind=Zero(), where=(row, slice(None))) for row in range(3)]
+    perturbed = Perturbed(network, asked, if_broken=lambda: told.append(True))
+    leaving, earlier = False, signal.signal(signal.SIGALRM, time_is_up)
+    try:
+        with pytest.raises(TimeIsUpError), perturbed:  # noqa: PT012  (from here on the block is being left)
+            assert not while_entering
+            leaving = True
+        assert signal.getsignal(signal.SIGALRM) is time_is_up
+    finally:
+        signal.signal(signal.SIGALRM, earlier)
+    assert len(rung) == (6 if while_entering else 3)
+    assert state_of(network) == before
+    assert not told
+
+
+def test_handler_that_was_set_within_the_block_stays(network: PreTrainedModel) -> None:
+    with Perturbed(network, [Perturbation(parameter=MATRIX, kind=Zero())]):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert signal.signal(signal.SIGINT, signal.default_int_handler) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("while_entering", [True, False])
+def test_failure_while_weights_are_put_back_is_told(
+    *, while_entering: bool, network: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of memory, say: nobody knows then what the weights are."""
+    old, told, calls = values_of(network), [], []
+
+    def failing(*arguments: Any) -> None:
+        calls.append(True)
+        if len(calls) > 1:
+            raise MemoryError
+        write(*arguments)
+
+    monkeypatch.setattr(WRITE, failing)
+    asked = [Perturbation(parameter=MATRIX, kind=Zero(), where=(row, 0)) for row in range(2 if while_entering else 1)]
+    try:
+        with pytest.raises(MemoryError), Perturbed(network, asked, if_broken=lambda: told.append(True)):
+            assert not while_entering
+    finally:
+        network.get_parameter(MATRIX).data.copy_(old)
+    assert told == [True]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
