@@ -78,6 +78,16 @@ def test_an_adapter_beside_the_weights_is_refused(own_checkpoint: Path) -> None:
     )
 
 
+def test_what_packs_the_weights_belongs_to_a_models_identity(own_checkpoint: Path) -> None:
+    plain = _located(own_checkpoint)
+    _change_config(own_checkpoint, quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
+    packed = _located(own_checkpoint)
+    assert packed.weights_sha256 == plain.weights_sha256
+    assert packed.config != plain.config
+    _change_config(own_checkpoint, quantization_config=None, transformers_version="4.0.0")
+    assert _located(own_checkpoint).config == plain.config | {"quantization_config": None}
+
+
 def test_pickled_weights_are_refused_and_never_opened(own_checkpoint: Path, tmp_path: Path) -> None:
     with_weights = _located(own_checkpoint)
     (own_checkpoint / WEIGHTS).unlink()
