@@ -1,13 +1,13 @@
 """Perturb a guarded model again and again, and keep a row of each: what was done, and how far the model drifted."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from esa_pytest.errors import PerturbationError
+from esa_pytest.errors import PerturbationError, SweepError
 from esa_pytest.perturbation.guard import Guarded
 from esa_pytest.perturbation.reversible import Applied
 from esa_pytest.perturbation.run import Drift
@@ -19,7 +19,7 @@ from esa_pytest.sensitivity.ranking import grid_of, ranked
 from esa_pytest.sensitivity.rows import Row, RowFile, write_parquet
 from esa_pytest.sensitivity.stream import layer_index
 
-PARQUET = ".parquet"
+CSV, PARQUET = ".csv", ".parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,26 +71,20 @@ def sweep(
         if_broken: called where weights turn out not to be restored, before the error is raised.
 
     Raises:
-        SweepError: the file holds the rows of another sweep, or a parquet file is asked for without pyarrow.
+        SweepError: the file has another ending, or holds the rows of another sweep, or a parquet file is asked for
+            without pyarrow.
         PerturbationError: the plan holds no trial, two of the same label, or one that is impossible.
         RestorationError: the weights are not what they were.
     """
+    _refuse_other_ending(to)
     trials = plan.trials(guarded.model.network)
     _refuse_unusable(trials)
-    file = RowFile(to.with_suffix(".csv"), identity_of(guarded, trials))
+    file = RowFile(to.with_suffix(CSV), identity_of(guarded, trials))
     with file.held():
         rows = file.resume()
         if len(rows) < len(trials):
             bench = Bench(guarded, shared=shared, if_broken=if_broken)
-            ahead = tqdm(
-                trials[len(rows) :],
-                desc=f"{guarded.baseline.id}, sensitivity",
-                unit="perturbation",
-                initial=len(rows),
-                total=len(trials),
-                disable=None,
-            )
-            for trial in ahead:
+            for trial in _with_progress(trials, done=len(rows), description=f"{guarded.baseline.id}, sensitivity"):
                 row = row_of(guarded, trial, *bench.drift(trial))
                 file.append(row)
                 rows.append(row)
@@ -98,6 +92,20 @@ def sweep(
             write_parquet(rows, to)
     title = f"{guarded.baseline.id}: {len(rows)} perturbations"
     return Sweep(rows=tuple(rows), path=to, title=title)
+
+
+def _with_progress(trials: Sequence[Trial], *, done: int, description: str) -> Iterator[Trial]:
+    """The trials that are left to do."""
+    yield from tqdm(trials[done:], desc=description, unit="perturbation", initial=done, total=len(trials), disable=None)
+
+
+def _refuse_other_ending(to: Path) -> None:
+    """In `sweep-1.05` what stands behind the dot is no ending, and `sweep-1.01` would be the same file."""
+    if to.suffix not in (CSV, PARQUET):
+        raise SweepError(
+            f"The rows of a sweep are to be kept in {to}, whose name ends in {to.suffix or 'nothing'}; let it end in "
+            f"{CSV} or {PARQUET}."
+        )
 
 
 def _refuse_unusable(trials: Sequence[Trial]) -> None:

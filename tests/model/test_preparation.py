@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.baselines.sources import FileCorpus
 from esa_pytest.baselines.windows import full_windows
-from esa_pytest.errors import CorpusError, EsaWarning
+from esa_pytest.errors import CorpusError, EsaWarning, SettingError
 from esa_pytest.evaluation.byte_tokenizer import BOS_ID
 from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import load_tokenizer
@@ -57,6 +57,19 @@ def test_a_corpus_that_is_just_long_enough_is_scored_to_its_end(
     prepared = _prepared(tiny_baseline(tmp_path, corpus), tokenizer)
     targets = [token for batch in prepared.batches for token in batch.targets.flatten().tolist()]
     assert tokenizer.decode(targets) == running_text(127)[1:] + "\n\n"
+
+
+@pytest.mark.parametrize("name", ["scored_tokens", "batch_tokens"])
+def test_a_type_without_a_size_for_the_device_is_refused(
+    name: str, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    sizes: dict[str, Any] = {name: {"cuda": 128}}
+    baseline = tiny_baseline(tmp_path, write_corpus(tmp_path), **sizes)
+    with pytest.raises(SettingError) as caught:
+        _prepared(baseline, tokenizer)
+    assert str(caught.value) == (
+        f"The baseline type tiny gives {name} for cuda and none for cpu; add it in [tool.esa.types.tiny]."
+    )
 
 
 def test_a_degenerate_corpus_warns_with_its_number(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:

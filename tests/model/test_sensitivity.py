@@ -284,6 +284,13 @@ def test_plans_that_are_impossible_are_refused(plan: Any, message: str, guarded:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["sweep-1.05", "sweep", "sweep.CSV", "sweep.json"])
+def test_file_of_another_ending_is_refused_at_once(name: str, guarded: Guarded, tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match=r"whose name ends in .*; let it end in \.csv or \.parquet\.$"):
+        sweep(guarded, PLAN, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_sweep_of_no_layer_has_no_heat_map(guarded: Guarded, tmp_path: Path) -> None:
     found = sweep(guarded, Listed([Perturbation(parameter="model.norm.weight", kind=Zero())]), tmp_path / "rows.csv")
     with pytest.raises(SweepError, match="this sweep perturbed none"):
