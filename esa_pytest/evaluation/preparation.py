@@ -20,7 +20,7 @@ from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import LoadedModel, device_type
 from esa_pytest.evaluation.prepared import Layout, Prepared, Segment, sample_every
 from esa_pytest.evaluation.rectangle import cut, input_ids_of
-from esa_pytest.evaluation.tokenization import TokenStream, refuse_mismatch, tokenize
+from esa_pytest.evaluation.tokenization import TokenStream, bos_notes, refuse_mismatch, tokenize
 from esa_pytest.records import Window
 
 _DEGENERACY_TOKENS = 200_000
@@ -81,6 +81,7 @@ def prepare(
     kind = baseline.type
     _refuse_unsized(baseline, device_type)
     lengths, notes = _reachable(kind, limits, device_type)
+    notes += bos_notes(tokenizer, baseline.model)
     corpora = [load_corpus(name, baseline.corpora[name], hub=hub) for name in kind.corpora]
     streams = [tokenize(corpus, tokenizer, bos=baseline.model.bos) for corpus in corpora]
     for corpus, stream in zip(corpora, streams, strict=True):

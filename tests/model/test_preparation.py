@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.baselines.sources import FileCorpus
+from esa_pytest.baselines.sources import FileCorpus, FolderModel
 from esa_pytest.baselines.windows import full_windows
 from esa_pytest.errors import CorpusError, EsaWarning, SettingError
 from esa_pytest.evaluation.byte_tokenizer import BOS_ID
@@ -92,6 +92,13 @@ def _distinct_ngrams(text: str, length: int) -> int:
 
 def test_running_text_gives_no_note(tokenizer: PreTrainedTokenizerBase, corpus: Path) -> None:
     assert _prepared(tiny_baseline(corpus.parent, corpus), tokenizer).notes == ()
+
+
+def test_a_bos_that_nobody_spoke_of_is_among_the_notes(tokenizer: PreTrainedTokenizerBase, corpus: Path) -> None:
+    baseline = tiny_baseline(corpus.parent, corpus)
+    unspoken = baseline.model_copy(update={"model": FolderModel(path=corpus.parent)})
+    (note,) = _prepared(unspoken, tokenizer).notes
+    assert note.startswith("The tokenizer begins a text with its BOS '<bos>', and the windows have none")
 
 
 def test_the_strata_of_all_corpora_have_one_numbering(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
