@@ -28,9 +28,9 @@ from benchmarks.interleaved import interleaved, ratio_lines, ratio_rows
 from benchmarks.products import products_of
 from esa_pytest.baselines.catalog import Baseline, baseline_of, load_catalog
 from esa_pytest.baselines.sources import WheelModel
-from esa_pytest.evaluation.cache import cache_root
 from esa_pytest.evaluation.efficiency import forward_flops
 from esa_pytest.evaluation.evaluate import evaluate
+from esa_pytest.evaluation.fetching import fetched_member
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
@@ -98,7 +98,7 @@ def _gguf(baseline: Baseline) -> Path:
     model = baseline.model
     if not isinstance(model, WheelModel):
         return Path("none")
-    return cache_root() / "wheels" / f"{model.package}-{model.version}" / Path(model.member).name
+    return fetched_member(model)
 
 
 def _against_others(setting: Setting, gguf: Path, rounds: int) -> list[dict[str, Any]]:

@@ -63,7 +63,8 @@ class Sensitivity:
         """
         guarded = self._baseline.guard()
         try:
-            return sweep(guarded, Listed(plan) if isinstance(plan, Sequence) else plan, Path(to))
+            asked = Listed(plan) if isinstance(plan, Sequence) else plan
+            return sweep(guarded, asked, Path(to), if_broken=self._baseline.drop_model)
         except EsaError as error:
             refusal = str(error)
         raise pytest.fail.Exception(f"esa: {self._baseline.id} is not swept. {refusal}", pytrace=False)

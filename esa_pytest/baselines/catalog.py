@@ -150,7 +150,7 @@ def _completed(table: str, packaged: dict[str, Any], entry: Any, *, folder: Path
     """A user's entry with what it may leave out: the source of a model, the other fields of a packaged type."""
     if not isinstance(entry, dict):
         return entry
-    completed = dict(packaged) | entry if table == "types" else dict(entry)
+    completed = _laid_over(packaged, entry) if table == "types" else dict(entry)
     for key in ("path", "config") if table == "models" else ("path",):
         if key in completed:
             completed[key] = folder / Path(str(completed[key])).expanduser()
@@ -161,6 +161,15 @@ def _completed(table: str, packaged: dict[str, Any], entry: Any, *, folder: Path
     if table == "corpora":
         completed.setdefault("source", "dataset" if "split" in completed else "file")
     return completed
+
+
+def _laid_over(packaged: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """A table with single fields replaced, those of the tables in it too: a size for one device leaves the other's."""
+    found = dict(packaged)
+    for key, value in entry.items():
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = _laid_over(found[key], value) if both else value
+    return found
 
 
 def explain(error: ValidationError) -> str:

@@ -45,7 +45,8 @@ class _Model(Entry):
     """What every model's entry may say.
 
     Attributes:
-        bos: whether every window begins with the tokenizer's BOS.
+        bos: whether every window begins with the tokenizer's BOS; where an entry does not say, and the tokenizer would
+            begin a text with it, a note tells so.
         attention: the attention implementation, never left to transformers' choice.
         gpus: over how many GPUs it is spread; what a cluster reserves for it.
         device_map: how accelerate spreads it over the visible GPUs; None for one GPU where it fits on one.

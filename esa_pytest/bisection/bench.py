@@ -133,6 +133,7 @@ class Bench:
                 device=self.device,
                 threads=torch.get_num_threads(),
                 golden=self.location,
+                rules=self.rules,
                 target=Path(folder) / "record",
             )
             done = self.deadline.run(

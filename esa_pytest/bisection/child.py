@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from esa_pytest.baselines.catalog import Baseline
 from esa_pytest.drift.judge import describe_non_finite, judge, needs_reference
+from esa_pytest.drift.rules import Rules
 from esa_pytest.errors import EsaError
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.location import GoldenLocation
@@ -32,6 +33,7 @@ class TrialRun(BaseModel):
         device: as the settings name it.
         threads: how many torch computes with.
         golden: where the golden lies, which says whether the float32 reference is needed.
+        rules: how strictly it judges.
         target: the file that the packed record is written to.
     """
 
@@ -41,6 +43,7 @@ class TrialRun(BaseModel):
     device: str
     threads: int
     golden: GoldenLocation
+    rules: Rules
     target: Path
 
 
@@ -91,7 +94,7 @@ def _measured(run: TrialRun) -> Measurement:
         run.baseline, shelved, rounds=1, benchmark=None, provenance={}, limit=lambda _phase: nullcontext()
     )
     golden = read_golden(run.golden)
-    if golden is None or golden.probe is None or not needs_reference(judge(golden, measurement.record)):
+    if golden is None or golden.probe is None or not needs_reference(judge(golden, measurement.record, run.rules)):
         return measurement
     return probed(measurement, shelved.model)
 

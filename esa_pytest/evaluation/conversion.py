@@ -1,5 +1,6 @@
 """Dequantise a GGUF file once into a bf16 safetensors checkpoint that every supported transformers reads alike."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from esa_pytest.evaluation.hashing import tokenizer_sha256, weights_sha256
 from esa_pytest.evaluation.quiet import quiet_transformers
 
 # What names the software that wrote a config and not the model.
-VOLATILE_CONFIG_KEYS = ("transformers_version", "_name_or_path", "_model_name_or_path", "quantization_config")
+VOLATILE_CONFIG_KEYS = ("transformers_version", "_name_or_path", "_model_name_or_path")
+# Says how a GGUF file was packed, whose weights are dequantised; elsewhere it makes another model.
+_PACKING = "quantization_config"
 # Raised when the layout of the converted folder changes, so that an older cache is not taken for it.
 _LAYOUT = 1
 
@@ -29,8 +32,10 @@ def converted_checkpoint(model: WheelModel) -> Path:
 
 
 def converted_folder(model: WheelModel) -> Path:
-    """Where the converted checkpoint lies once it is there."""
-    return cache_root() / "checkpoints" / f"{model.package}-{model.version}-bf16-{_LAYOUT}"
+    """Where the converted checkpoint lies once it is there: one with another source or other pins lies elsewhere."""
+    pinned = " ".join((model.wheel_sha256, model.member, model.weights_sha256, model.tokenizer_sha256))
+    key = hashlib.sha256(pinned.encode()).hexdigest()[:12]
+    return cache_root() / "checkpoints" / f"{model.package}-{model.version}-{key}-bf16-{_LAYOUT}"
 
 
 def _convert(model: WheelModel, folder: Path) -> None:
@@ -60,7 +65,7 @@ def _save_weights(gguf: Path, folder: Path) -> None:
 def _write_portable_config(path: Path) -> None:
     """Keep what describes the model, with the RoPE base where 4.x looks for it and where 5.x does."""
     config = json.loads(path.read_text(encoding="utf-8"))
-    for key in VOLATILE_CONFIG_KEYS:
+    for key in (*VOLATILE_CONFIG_KEYS, _PACKING):
         config.pop(key, None)
     rope = config.setdefault("rope_parameters", {"rope_type": "default", "rope_theta": config.get("rope_theta")})
     config["rope_theta"] = rope["rope_theta"]

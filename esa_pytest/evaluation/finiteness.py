@@ -13,11 +13,17 @@ _Hook = Callable[[nn.Module, object, object], None]
 
 
 def decoder_layers(network: PreTrainedModel) -> list[tuple[str, nn.Module]]:
-    """The repeated blocks of the model by name, in order: the longest ModuleList in it."""
-    stacks = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.ModuleList)]
-    if not stacks:
+    """The repeated blocks of the model by name, in order: the longest ModuleList that lies in no other.
+
+    Within a layer there may be a longer one, of its experts.
+    """
+    stacks = {name: module for name, module in network.named_modules() if isinstance(module, nn.ModuleList)}
+    outermost = {
+        name: stack for name, stack in stacks.items() if not any(name.startswith(f"{other}.") for other in stacks)
+    }
+    if not outermost:
         return []
-    name, stack = max(stacks, key=lambda item: len(item[1]))
+    name, stack = max(outermost.items(), key=lambda item: len(item[1]))
     return [(f"{name}.{index}", layer) for index, layer in enumerate(stack)]
 
 

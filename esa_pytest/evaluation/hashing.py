@@ -15,6 +15,7 @@ from typing import Any
 from esa_pytest.errors import CheckpointError
 from esa_pytest.evaluation.kept_hashes import once_per_state
 
+SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
 
@@ -33,21 +34,27 @@ def weights_sha256(folder: Path, *, anew: bool = False) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that transformers loads: those of the index, or the single one, whatever lies beside them.
+    """The files that transformers loads: the single one, or those of the index, whatever lies beside them.
 
     Raises:
         CheckpointError: there are no safetensors files, the index is damaged, or one that it names is missing.
     """
-    index = folder / INDEX_FILE
-    if not index.is_file():
-        single = folder / "model.safetensors"
-        files = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
-        if not files:
-            raise CheckpointError(
-                f"There are no safetensors weights in {folder}; pickled weights are never loaded, so convert them with "
-                f"save_pretrained(..., safe_serialization=True)."
-            )
-        return files
+    single, index = folder / SINGLE_FILE, folder / INDEX_FILE
+    if single.is_file():
+        # Of both, as an older, sharded checkpoint may have left them, transformers takes this one.
+        return [single]
+    if index.is_file():
+        return _shards(folder, index)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise CheckpointError(
+            f"There are no safetensors weights in {folder}; pickled weights are never loaded, so convert them with "
+            f"save_pretrained(..., safe_serialization=True)."
+        )
+    return files
+
+
+def _shards(folder: Path, index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         files = [folder / Path(name).name for name in names]

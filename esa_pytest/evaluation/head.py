@@ -37,15 +37,29 @@ def head_is_separable(network: PreTrainedModel, *, device: torch.device) -> bool
         return False
     vocabulary = network.get_input_embeddings().weight.shape[0]
     input_ids = (torch.arange(_PROBE_TOKENS, device=device) * 7919 % vocabulary)[None]
+    whole, split = _both_ways(network, input_ids)
+    if whole.isnan().all():
+        # Attention hands a NaN of one token to all others of its window; alone, each token has but its own.
+        whole, split = _both_ways(network, input_ids.T)
+    return whole.dtype == split.dtype and whole.shape == split.shape and _is_same(whole, split)
+
+
+def _both_ways(network: PreTrainedModel, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The logits of the model, and those of its head applied to what its body put out."""
+    head, body = network.get_output_embeddings(), getattr(network, network.base_model_prefix)
     with torch.inference_mode():
         with _listening(body, input_ids) as heard:
             whole = network(input_ids=input_ids, use_cache=False).logits
         hidden = heard[0] if len(heard) == 1 else hidden_states(network, input_ids)
         # A product in float32 rounds otherwise: there it is the head itself that is asked.
-        split = head(hidden) if is_widened(head) else logits_of(head)(hidden[0])[None]
-    if whole.shape != split.shape or whole.dtype != split.dtype:
-        return False
-    return bool(torch.equal(whole, split) or not whole.isfinite().all())
+        split = head(hidden) if is_widened(head) else logits_of(head)(hidden.flatten(0, 1))
+    # Of a model over several GPUs, accelerate brings only the whole model's output back to the first.
+    return whole, split.reshape(*input_ids.shape, -1).to(whole.device)
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same, NaN where the other holds NaN."""
+    return bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Load a checkpoint as it will be scored: bf16, the asked attention and device; in evaluation mode, no gradients."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,20 +128,8 @@ def load_model(
     refuse_foreign_code(name, checkpoint.folder / "config.json")
     devices = _devices_for(name, checkpoint, device, split, alone=alone)
     tokenizer = load_tokenizer(checkpoint.folder)
-    with quiet_transformers():
-        try:
-            network = _network(checkpoint, devices, attention, split)
-        except CheckpointError:
-            raise
-        except (MemoryError, torch.OutOfMemoryError):
-            raise InsufficientMemoryError(
-                f"The device {device} ran out of memory while the model {name} was loaded; free some, or use a larger "
-                f"device (--esa-device)."
-            ) from None
-        except Exception as error:  # noqa: BLE001  (a damaged config leads transformers to raise anything)
-            raise CheckpointError(
-                f"The checkpoint {checkpoint.folder} cannot be loaded: {_first_line(error)}."
-            ) from None
+    with quiet_transformers(), _explained(name, checkpoint, device):
+        network = _network(checkpoint, devices, attention, split)
     network = network.eval().requires_grad_(requires_grad=False)
     _refuse_other_attention(name, network, attention)
     return LoadedModel(
@@ -150,6 +140,22 @@ def load_model(
         notes=rope_notes(checkpoint.config, network),
         ranks=split.ranks,
     )
+
+
+@contextmanager
+def _explained(name: str, checkpoint: Checkpoint, device: torch.device) -> Iterator[None]:
+    """Give each failure to load a model its sentence."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError):
+        raise InsufficientMemoryError(
+            f"The device {device} ran out of memory while the model {name} was loaded; free some, or use a larger "
+            f"device (--esa-device)."
+        ) from None
+    except Exception as error:  # noqa: BLE001  (a damaged config leads transformers to raise anything)
+        raise CheckpointError(f"The checkpoint {checkpoint.folder} cannot be loaded: {_first_line(error)}.") from None
 
 
 def _devices_for(

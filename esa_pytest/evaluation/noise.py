@@ -97,23 +97,11 @@ def measure_noise(
     for number, change in enumerate([*real, *_last_bits(model)]):
         if number >= len(real) + NUM_FLIPS and len(_patterns(golden, _harmless(golden, samples))) >= LEAST_PATTERNS:
             break
-        try:
-            with change.context():
-                done = evaluate(
-                    model,
-                    change.of(prepared),
-                    seed=baseline.type.seeds[0],
-                    description=f"{baseline.id}, {change.name}",
-                    probabilities=baseline.type.calibration,
-                    switches=change.switches,
-                )
-        except InsufficientMemoryError as error:
-            untried = (*untried, f"{_sentence(change.name)} could not be tried: {error}")
-            continue
-        if done.non_finite is not None:
-            untried = (*untried, f"Under {change.name} the scores are not finite.")
-            continue
-        samples[change.name] = sample_of(done)
+        found = _sampled(model, baseline, prepared, change)
+        if isinstance(found, str):
+            untried = (*untried, found)
+        else:
+            samples[change.name] = found
     kept = _harmless(golden, samples)
     apart = sorted(samples.keys() - kept)
     return Noise(
@@ -125,6 +113,25 @@ def measure_noise(
         distinct_bit_patterns=len(_patterns(golden, kept)),
         untried=(*untried, *(f"{_sentence(name)} computes something else here, which is no noise." for name in apart)),
     )
+
+
+def _sampled(model: LoadedModel, baseline: Baseline, prepared: Prepared, change: _Change) -> NoiseSample | str:
+    """The sample under one change, or a sentence that says why there is none."""
+    try:
+        with change.context():
+            done = evaluate(
+                model,
+                change.of(prepared),
+                seed=baseline.type.seeds[0],
+                description=f"{baseline.id}, {change.name}",
+                probabilities=baseline.type.calibration,
+                switches=change.switches,
+            )
+    except InsufficientMemoryError as error:
+        return f"{_sentence(change.name)} could not be tried: {error}"
+    if done.non_finite is not None:
+        return f"Under {change.name} the scores are not finite."
+    return sample_of(done)
 
 
 def other_meanings(sizes: Mapping[str, float]) -> list[str]:

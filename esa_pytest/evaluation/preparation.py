@@ -13,14 +13,14 @@ from esa_pytest.baselines.degeneracy import DEGENERATE_ABOVE, ngram_length, repe
 from esa_pytest.baselines.shares import Cell, refuse_too_short, share_windows, windows_a_seed
 from esa_pytest.baselines.sources import DeviceType
 from esa_pytest.baselines.windows import full_windows, select_windows
-from esa_pytest.errors import CorpusError, EsaWarning
+from esa_pytest.errors import CorpusError, EsaWarning, SettingError
 from esa_pytest.evaluation.context_preparation import context_length_of, document_layout
 from esa_pytest.evaluation.corpora import load_corpus
 from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import LoadedModel, device_type
 from esa_pytest.evaluation.prepared import Layout, Prepared, Segment, sample_every
 from esa_pytest.evaluation.rectangle import cut, input_ids_of
-from esa_pytest.evaluation.tokenization import TokenStream, refuse_mismatch, tokenize
+from esa_pytest.evaluation.tokenization import TokenStream, bos_notes, refuse_mismatch, tokenize
 from esa_pytest.records import Window
 
 _DEGENERACY_TOKENS = 200_000
@@ -72,13 +72,16 @@ def prepare(
     """Read, tokenise and window the corpora of a baseline.
 
     Raises:
+        SettingError: the baseline type has no size for this kind of device.
         CorpusUnavailableError: a corpus has to be fetched and cannot be.
         CorpusError: a corpus cannot be read, or the corpora are too short for what the baseline asks for.
         TokenizationError: the tokens are not what the model is meant to see.
         TokenizerMismatchError: the tokenizer, the text and the model do not belong together.
     """
     kind = baseline.type
+    _refuse_unsized(baseline, device_type)
     lengths, notes = _reachable(kind, limits, device_type)
+    notes += bos_notes(tokenizer, baseline.model)
     corpora = [load_corpus(name, baseline.corpora[name], hub=hub) for name in kind.corpora]
     streams = [tokenize(corpus, tokenizer, bos=baseline.model.bos) for corpus in corpora]
     for corpus, stream in zip(corpora, streams, strict=True):
@@ -108,6 +111,19 @@ def prepare(
         context=layout.context,
         widened_products=kind.widened_products,
     )
+
+
+def _refuse_unsized(baseline: Baseline, device_type: DeviceType) -> None:
+    kind = baseline.type
+    sizes = {"scored_tokens": kind.scored_tokens, "batch_tokens": kind.batch_tokens}
+    if kind.context is not None:
+        sizes |= {"context.longest": kind.context.longest, "context.chunk_tokens": kind.context.chunk_tokens}
+    for name, size in sizes.items():
+        if device_type not in size:
+            raise SettingError(
+                f"The baseline type {baseline.type_name} gives {name} for {' and '.join(size) or 'nothing'} and none "
+                f"for {device_type}; add it in [tool.esa.types.{baseline.type_name}]."
+            )
 
 
 def _window_layout(

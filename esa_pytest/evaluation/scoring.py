@@ -48,8 +48,15 @@ def score_batch(
         for chunk, chunk_targets in _logits(network, input_ids, targets, num_scored, split_head=split_head):
             together = rows_at_once(chunk.device, chunk.shape[-1])
             reader = reader or LogitsReader(chunk, rows=together)
+            # The head may lie on another GPU than the embedding, to which the targets went.
+            chunk_targets = chunk_targets.to(chunk.device)
             parts += [
-                reader.read(rows, rows_targets, sampled=sampled.of_next(len(rows)), probabilities=probabilities)
+                reader.read(
+                    rows,
+                    rows_targets,
+                    sampled=sampled.of_next(len(rows), device=chunk.device),
+                    probabilities=probabilities,
+                )
                 for rows, rows_targets in zip(chunk.split(together), chunk_targets.split(together), strict=True)
             ]
             # Else it would be held while the next one is computed.
@@ -88,9 +95,9 @@ class _Sampled:
         self._rows = torch.from_numpy(np.flatnonzero(chosen)).to(device)
         self._done = 0
 
-    def of_next(self, num_rows: int) -> Tensor | None:
-        """Indices of the sampled ones among the next rows; None where that is all of them."""
+    def of_next(self, num_rows: int, *, device: torch.device) -> Tensor | None:
+        """Indices of the sampled ones among the next rows, on their device; None where that is all of them."""
         begin, end = self._before[self._done], self._before[self._done + num_rows]
-        chosen = None if end - begin == num_rows else self._rows[begin:end] - self._done
+        chosen = None if end - begin == num_rows else (self._rows[begin:end] - self._done).to(device)
         self._done += num_rows
         return chosen

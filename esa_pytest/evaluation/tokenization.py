@@ -8,7 +8,7 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from esa_pytest.baselines.corpus import Corpus
-from esa_pytest.baselines.sources import BosPolicy
+from esa_pytest.baselines.sources import BosPolicy, ModelSource, RandomModel
 from esa_pytest.errors import TokenizationError, TokenizerMismatchError
 from esa_pytest.evaluation.quiet import quiet_transformers
 
@@ -96,6 +96,25 @@ def refuse_mismatch(
             f"The tokenizer does not fit the corpus {corpus.name!r}: {lost:.2%} of its characters do not come back "
             f"when it is encoded and decoded, allowed are {MOST_LOST:.0%}; use the model's own tokenizer."
         )
+
+
+def bos_notes(tokenizer: PreTrainedTokenizerBase, model: ModelSource) -> list[str]:
+    """A note where the tokenizer would begin a text with its BOS, and nobody has said whether the windows need it.
+
+    Some models give any number at all without the BOS that they were trained with. Of random weights nothing is asked.
+    """
+    if "bos" in model.model_fields_set or isinstance(model, RandomModel) or tokenizer.bos_token_id is None:
+        return []
+    with quiet_transformers():
+        begins_with = tokenizer("a")["input_ids"][:1]
+    if begins_with != [tokenizer.bos_token_id]:
+        return []
+    note = (
+        f"The tokenizer begins a text with its BOS {tokenizer.bos_token!r}, and the windows have none, so the loss of "
+        f'a model that was trained with one says nothing; set bos = "window" in the model\'s entry, or bos = "none" if '
+        f"it was trained without."
+    )
+    return [note]
 
 
 def _share_lost(corpus: Corpus, tokenizer: PreTrainedTokenizerBase) -> float:

@@ -132,6 +132,11 @@ def _basic(where: tuple[_Basic, ...], shape: tuple[int, ...]) -> tuple[_Basic, .
     if len(where) > len(shape):
         raise PerturbationError(f"The place {where} has {len(where)} dimensions, and the tensor {len(shape)}: {shape}.")
     for index, size in zip(where, shape, strict=False):
+        if isinstance(index, bool):
+            raise PerturbationError(
+                f"The place {where} holds {index}, which is no index; give whole numbers, or a boolean mask of the "
+                f"shape {shape} (torch, numpy)."
+            )
         if isinstance(index, slice):
             if len(range(*index.indices(size))) == 0:
                 raise PerturbationError(f"The slice {_spoken(index)} of a dimension of {size} selects nothing.")
@@ -143,8 +148,8 @@ def _basic(where: tuple[_Basic, ...], shape: tuple[int, ...]) -> tuple[_Basic, .
 
 
 def _listed(where: Sequence[Any], shape: tuple[int, ...]) -> Tensor:
-    """A list of single numbers, each an index or one index a dimension."""
-    rows = [(entry,) if isinstance(entry, int) else tuple(entry) for entry in where]
+    """A list of single numbers, each an index or one index a dimension, in its own order: values may go with it."""
+    rows = [tuple(entry) if isinstance(entry, list | tuple) else (entry,) for entry in where]
     if not rows:
         raise PerturbationError("A list of places is empty; name at least one number.")
     for row in rows:
@@ -154,9 +159,12 @@ def _listed(where: Sequence[Any], shape: tuple[int, ...]) -> Tensor:
                 f"numbers."
             )
         _basic(row, shape)
-    counted = [[index % size for index, size in zip(row, shape, strict=True)] for row in rows]
+    counted = [tuple(index % size for index, size in zip(row, shape, strict=True)) for row in rows]
+    if len(set(counted)) < len(counted):
+        twice = next(place for number, place in enumerate(counted) if place in counted[:number])
+        raise PerturbationError(f"The place {twice} stands twice in a list of places; name each number once.")
     flat = np.ravel_multi_index(tuple(np.array(counted, dtype=np.int64).T), shape)
-    return torch.from_numpy(np.unique(np.asarray(flat, dtype=np.int64)))
+    return torch.from_numpy(np.asarray(flat, dtype=np.int64))
 
 
 def _spoken(index: slice) -> str:

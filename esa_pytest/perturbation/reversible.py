@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from esa_pytest.errors import EsaError, PerturbationError, RestorationError
+from esa_pytest.errors import PerturbationError, RestorationError
 from esa_pytest.perturbation.interrupts import DelayedInterrupt
 from esa_pytest.perturbation.kinds import Kind, as_integers, describe_kind, refuse_senseless
 from esa_pytest.perturbation.places import Selection, Where, read, select, write
-from esa_pytest.perturbation.targets import find_tensor, names_of
+from esa_pytest.perturbation.targets import find_tensor, names_of, storage_of
 
 # So many bytes of a tensor are copied from its device at once to be hashed.
 _HASHED_BYTES = 1 << 26
@@ -97,7 +97,7 @@ class Perturbed:
         Args:
             network: whose weights are perturbed.
             perturbations: applied in order.
-            if_broken: called where the weights turn out not to be restored, before the error is raised.
+            if_broken: called where the weights turn out not to be restored, or may not be, before the error is raised.
 
         Raises:
             PerturbationError: there is no such parameter or place, or nothing to do.
@@ -130,8 +130,10 @@ class Perturbed:
                 self.applied = tuple(self._apply(perturbation) for perturbation in self._perturbations)
             self._interrupt.deliver()
         except BaseException:
-            self._restore()
-            self._interrupt.release()
+            try:
+                self._restore()
+            finally:
+                self._interrupt.release()
             raise
         return self
 
@@ -167,18 +169,20 @@ class Perturbed:
         )
 
     def _restore(self) -> None:
-        with torch.no_grad():
-            for kept in reversed(self._kept):
-                write(kept.tensor, kept.selection, kept.before)
-        # What was found first is what the tensor was before all of them.
-        first = {kept.name: kept for kept in reversed(self._kept)}
-        self._kept = []
         try:
+            with torch.no_grad():
+                for kept in reversed(self._kept):
+                    write(kept.tensor, kept.selection, kept.before)
+            # What was found first is what the weights were before all of them; tied ones may have been named otherwise.
+            first = {storage_of(kept.tensor): kept for kept in reversed(self._kept)}
             for kept in first.values():
                 _prove_restored(self._network, kept)
-        except EsaError:
+        except BaseException:
+            # Whatever it was, a device without memory or a timeout: nobody knows what the weights are now.
             self._if_broken()
             raise
+        finally:
+            self._kept = []
 
 
 def _prove_restored(network: PreTrainedModel, kept: _Kept) -> None:

@@ -69,7 +69,7 @@ class PerturbedRun(Perturbed):
         Args:
             guarded: the model, and what its drift is measured from.
             perturbations: applied in order.
-            if_broken: called where the weights turn out not to be restored, before the error is raised.
+            if_broken: called where the weights turn out not to be restored, or may not be, before the error is raised.
 
         Raises:
             PerturbationError: there is no such parameter or place, or nothing to do.

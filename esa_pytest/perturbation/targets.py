@@ -32,8 +32,10 @@ def find_tensor(network: PreTrainedModel, name: str) -> Tensor:
 
 def names_of(network: PreTrainedModel, tensor: Tensor) -> tuple[str, ...]:
     """Every name under which a network knows a tensor: tied weights have several."""
-    storage = _storage(tensor)
-    return tuple(name for name, other in _tensors(network).items() if not other.is_meta and _storage(other) == storage)
+    storage = storage_of(tensor)
+    return tuple(
+        name for name, other in _tensors(network).items() if not other.is_meta and storage_of(other) == storage
+    )
 
 
 def _tensors(network: PreTrainedModel) -> dict[str, Tensor]:
@@ -45,7 +47,8 @@ def _tensors(network: PreTrainedModel) -> dict[str, Tensor]:
     return dict(named)
 
 
-def _storage(tensor: Tensor) -> tuple[int, tuple[int, ...]]:
+def storage_of(tensor: Tensor) -> tuple[int, tuple[int, ...]]:
+    """What two names of the same weights have in common."""
     return tensor.data_ptr(), tuple(tensor.shape)
 
 

@@ -1,6 +1,6 @@
 """A guarded model on which one perturbation after the other is tried, forward passes shared where they can be."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
@@ -23,14 +23,16 @@ _STREAM_SHARE = 0.25
 class Bench:
     """A guarded model on which trials are run, forward passes shared where a perturbation cannot have changed them."""
 
-    def __init__(self, guarded: Guarded, *, shared: bool = True) -> None:
+    def __init__(self, guarded: Guarded, *, shared: bool = True, if_broken: Callable[[], None] = lambda: None) -> None:
         """Records the residual stream of the clean model, unless it is too large, or windows are scored in chunks.
 
         Args:
             guarded: the model; it is as it was afterwards.
             shared: whether layers in front of a perturbed one are left out; otherwise each trial is evaluated whole.
+            if_broken: called where a trial's weights turn out not to be restored.
         """
         self._guarded = guarded
+        self._if_broken = if_broken
         network, prepared = guarded.model.network, guarded.prepared
         scored = sum(rectangle.input_ids.size for rectangle in prepared.rectangles)
         needed = stream_bytes(network, scored, torch.bfloat16)
@@ -52,17 +54,18 @@ class Bench:
             PerturbationError: a parameter or place does not exist.
             RestorationError: the weights are not what they were.
         """
-        network = self._guarded.model.network
-        first = first_layer_reached(network, [each.parameter for each in trial.perturbations])
-        with Perturbed(network, trial.perturbations) as perturbed:
+        network, clean = self._guarded.model.network, self._guarded.clean
+        ran = () if clean.probe is None else clean.probe.points
+        first = first_layer_reached(network, [each.parameter for each in trial.perturbations], ran=ran)
+        with Perturbed(network, trial.perturbations, if_broken=self._if_broken) as perturbed:
             with self._from(self._rounded, first):
                 done = self._guarded.evaluate(trial.label)
             reference = None
-            if done.non_finite is None and self._guarded.clean.probe is not None:
+            if done.non_finite is None and clean.probe is not None:
                 with self._from(self._reference, first):
                     reference = self._probe()
         if reference is not None:
-            reference = _with_skipped_points(reference, self._guarded.clean.probe)
+            reference = _with_skipped_points(reference, clean.probe)
         record = perturbed_record(self._guarded, done, reference, label=trial.label)
         return perturbed.applied, drift_of(self._guarded, record)
 

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from esa_pytest.report.columns import aligned
 from esa_pytest.sensitivity.rows import Row
 
-# What stands for a run with a NaN or an infinity in it, which moved the model further than any number says.
 _HEADING = ("", "perturbation", "loss", "rms", "reference rms", "first moved")
 
 

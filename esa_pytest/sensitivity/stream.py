@@ -1,6 +1,6 @@
 """Forward passes that share what a perturbation cannot change: the residual stream before the layer it is in."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,23 +9,25 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from esa_pytest.evaluation.fingerprints import fingerprinted_modules
 from esa_pytest.evaluation.finiteness import decoder_layers
 from esa_pytest.perturbation.targets import find_tensor, names_of
 
 
-def first_layer_reached(network: PreTrainedModel, parameters: list[str]) -> int:
+def first_layer_reached(network: PreTrainedModel, parameters: list[str], *, ran: Sequence[str] = ()) -> int:
     """The index of the first decoder layer that a change of some parameters can change the output of.
 
-    The number of layers where only what lies behind them is changed (the last norm, an untied head); 0 where the
+    The number of layers where only what runs behind them is changed (the last norm, an untied head); 0 where the
     embedding is, or anything that all layers read.
 
     Args:
         network: the model.
         parameters: the names of the changed ones; a tied weight counts under each of its names.
+        ran: modules in the order in which they ran, as a probe's points are. Where a module stands in the network does
+            not tell when it runs: GPT-2's position embedding is fingerprinted with the last norm.
     """
     names = [name for parameter in parameters for name in names_of(network, find_tensor(network, parameter))]
-    return min(_layer_of(network, name) for name in names)
+    behind = _behind(network, ran)
+    return min(_layer_of(network, name, behind) for name in names)
 
 
 def layer_index(network: PreTrainedModel, parameter: str) -> int | None:
@@ -36,22 +38,22 @@ def layer_index(network: PreTrainedModel, parameter: str) -> int | None:
     return None
 
 
-def _layer_of(network: PreTrainedModel, parameter: str) -> int:
+def _layer_of(network: PreTrainedModel, parameter: str, behind: set[str]) -> int:
     index = layer_index(network, parameter)
     if index is not None:
         return index
-    return len(decoder_layers(network)) if parameter.rpartition(".")[0] in _behind(network) else 0
+    return len(decoder_layers(network)) if parameter.rpartition(".")[0] in behind else 0
 
 
-def _behind(network: PreTrainedModel) -> set[str]:
+def _behind(network: PreTrainedModel, ran: Sequence[str]) -> set[str]:
     """The modules that run behind the decoder layers: the last norm and the head."""
     layers = decoder_layers(network)
     if not layers:
         return set()
-    points = [name for name, _ in fingerprinted_modules(network)]
+    last = layers[-1][0]
     names = {id(module): name for name, module in network.named_modules()}
     head = names.get(id(network.get_output_embeddings()))
-    return {*points[points.index(layers[-1][0]) + 1 :], *([] if head is None else [head])}
+    return {*(ran[ran.index(last) + 1 :] if last in ran else ()), *([] if head is None else [head])}
 
 
 class ResidualStream:

@@ -1,26 +1,25 @@
 """Perturb a guarded model again and again, and keep a row of each: what was done, and how far the model drifted."""
 
-import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from esa_pytest.errors import PerturbationError
+from esa_pytest.errors import PerturbationError, SweepError
 from esa_pytest.perturbation.guard import Guarded
 from esa_pytest.perturbation.reversible import Applied
 from esa_pytest.perturbation.run import Drift
-from esa_pytest.records import TokenScores
 from esa_pytest.sensitivity.bench import Bench
 from esa_pytest.sensitivity.heat_map import write_heat_map
+from esa_pytest.sensitivity.identity import identity_of
 from esa_pytest.sensitivity.plans import Plan, Trial
 from esa_pytest.sensitivity.ranking import grid_of, ranked
 from esa_pytest.sensitivity.rows import Row, RowFile, write_parquet
 from esa_pytest.sensitivity.stream import layer_index
 
-PARQUET = ".parquet"
+CSV, PARQUET = ".csv", ".parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +49,14 @@ class Sweep:
         write_heat_map(grid_of(self.rows), Path(path), title=self.title)
 
 
-def sweep(guarded: Guarded, plan: Plan, to: Path, *, shared: bool = True) -> Sweep:
+def sweep(
+    guarded: Guarded,
+    plan: Plan,
+    to: Path,
+    *,
+    shared: bool = True,
+    if_broken: Callable[[], None] = lambda: None,
+) -> Sweep:
     """Run every trial of a plan that has no row yet.
 
     A row is on the disk before the next trial begins, so a sweep that was killed goes on where it stopped, and ends
@@ -62,27 +68,23 @@ def sweep(guarded: Guarded, plan: Plan, to: Path, *, shared: bool = True) -> Swe
         plan: what is perturbed.
         to: a .csv or .parquet file.
         shared: whether forward passes are shared.
+        if_broken: called where weights turn out not to be restored, before the error is raised.
 
     Raises:
-        SweepError: the file holds the rows of another sweep, or a parquet file is asked for without pyarrow.
+        SweepError: the file has another ending, or holds the rows of another sweep, or a parquet file is asked for
+            without pyarrow.
         PerturbationError: the plan holds no trial, two of the same label, or one that is impossible.
+        RestorationError: the weights are not what they were.
     """
+    _refuse_other_ending(to)
     trials = plan.trials(guarded.model.network)
     _refuse_unusable(trials)
-    file = RowFile(to.with_suffix(".csv"), _identity(guarded, trials))
+    file = RowFile(to.with_suffix(CSV), identity_of(guarded, trials))
     with file.held():
         rows = file.resume()
         if len(rows) < len(trials):
-            bench = Bench(guarded, shared=shared)
-            ahead = tqdm(
-                trials[len(rows) :],
-                desc=f"{guarded.baseline.id}, sensitivity",
-                unit="perturbation",
-                initial=len(rows),
-                total=len(trials),
-                disable=None,
-            )
-            for trial in ahead:
+            bench = Bench(guarded, shared=shared, if_broken=if_broken)
+            for trial in _with_progress(trials, done=len(rows), description=f"{guarded.baseline.id}, sensitivity"):
                 row = row_of(guarded, trial, *bench.drift(trial))
                 file.append(row)
                 rows.append(row)
@@ -90,6 +92,20 @@ def sweep(guarded: Guarded, plan: Plan, to: Path, *, shared: bool = True) -> Swe
             write_parquet(rows, to)
     title = f"{guarded.baseline.id}: {len(rows)} perturbations"
     return Sweep(rows=tuple(rows), path=to, title=title)
+
+
+def _with_progress(trials: Sequence[Trial], *, done: int, description: str) -> Iterator[Trial]:
+    """The trials that are left to do."""
+    yield from tqdm(trials[done:], desc=description, unit="perturbation", initial=done, total=len(trials), disable=None)
+
+
+def _refuse_other_ending(to: Path) -> None:
+    """In `sweep-1.05` what stands behind the dot is no ending, and `sweep-1.01` would be the same file."""
+    if to.suffix not in (CSV, PARQUET):
+        raise SweepError(
+            f"The rows of a sweep are to be kept in {to}, whose name ends in {to.suffix or 'nothing'}; let it end in "
+            f"{CSV} or {PARQUET}."
+        )
 
 
 def _refuse_unusable(trials: Sequence[Trial]) -> None:
@@ -103,18 +119,6 @@ def _refuse_unusable(trials: Sequence[Trial]) -> None:
         raise PerturbationError(
             f"A sweep has two perturbations that are called {twice!r}; each needs a label of its own."
         )
-
-
-def _identity(guarded: Guarded, trials: Sequence[Trial]) -> dict[str, str]:
-    """What makes it the same sweep: the same model, text, bits and perturbations."""
-    scores = guarded.clean.scores
-    assert isinstance(scores, TokenScores)  # noqa: S101  (a run has them; sums of blocks are a golden's)
-    return {
-        "baseline": guarded.baseline.id,
-        "weights": guarded.shelved.checkpoint.weights_sha256,
-        "clean scores": hashlib.sha256(scores.nll.tobytes()).hexdigest(),
-        "perturbations": hashlib.sha256("\n".join(trial.label for trial in trials).encode()).hexdigest(),
-    }
 
 
 def row_of(guarded: Guarded, trial: Trial, applied: Sequence[Applied], drift: Drift) -> Row:

@@ -1,5 +1,6 @@
 """Tiny checkpoints, and models loaded from them."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def llama(llama_checkpoint: Path) -> LoadedModel:
 def native_head(monkeypatch: pytest.MonkeyPatch) -> None:
     """The head is applied as the model itself does it, also where the processor has no bf16 arithmetic."""
     monkeypatch.setattr(widening, "multiplies_bf16", lambda: True)
+
+
+@pytest.fixture(scope="module")
+def interruptible() -> Iterator[None]:
+    """Ctrl-C interrupts, as it does in a terminal; a shell starts what it runs in the background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -4,10 +4,12 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from esa_pytest.bisection import child
 from esa_pytest.bisection.bench import Bench, standing_of
 from esa_pytest.bisection.child import ANSWER, TrialAnswer, TrialRun
 from esa_pytest.bisection.differences import Move
@@ -16,11 +18,13 @@ from esa_pytest.bisection.overlays import Overlay, Overlays
 from esa_pytest.bisection.search import Standing
 from esa_pytest.bisection.trial import MovedPackage
 from esa_pytest.drift.judge import judge
+from esa_pytest.drift.rules import ResourceMode, Rules
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import pack
 from esa_pytest.records import BitStability, MetricRow, Outcome, Record, ReferenceDrift, Tier, Verdict
 from tests.model.tiny import tiny_baseline
 from tests.unit.builders import ENVIRONMENT, changed_identity, scored, small_record, token_scores
+from tests.unit.probe_builders import PROBE
 
 GOLDEN = replace(small_record(), bit_stability=BitStability(fresh_processes=3, distinct_bit_patterns=1))
 HERE = ENVIRONMENT | {"version.transformers": "5.1.0"}
@@ -79,6 +83,32 @@ def answered(answer: TrialAnswer, content: bytes | None = None) -> Process:
 def measured(record: Record, **environment: str) -> Process:
     there = replace(record, environment=HERE | environment)
     return answered(TrialAnswer(environment=dict(there.environment)), pack(there, npz_name="trial.npz"))
+
+
+def test_a_trial_is_judged_there_as_it_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the float32 reference is needed is found out there."""
+    rules = Rules(false_alarm_rate=1e-6, tolerances={"mean_nll": 0.5}, resources=ResourceMode.OFF)
+    asked: list[TrialRun] = []
+
+    def process(run: TrialRun) -> "subprocess.CompletedProcess[str]":
+        asked.append(run)
+        return subprocess.CompletedProcess([], 1, "", "")
+
+    replace(bench(tmp_path, process), rules=rules).trial([MOVE])
+    assert [run.rules for run in asked] == [rules]
+    judged: list[Rules] = []
+
+    def noted(_golden: Record, _measured: Record, by: Rules) -> Verdict:
+        judged.append(by)
+        return judge(GOLDEN, GOLDEN, by)
+
+    found: Any = SimpleNamespace(record=GOLDEN)
+    monkeypatch.setattr(child, "ModelShelf", lambda **_: SimpleNamespace(get=lambda _baseline: None))
+    monkeypatch.setattr(child, "measure", lambda *_, **__: found)
+    monkeypatch.setattr(child, "read_golden", lambda _location: replace(GOLDEN, probe=PROBE))
+    monkeypatch.setattr(child, "judge", noted)
+    assert child._measured(asked[0]) is found
+    assert judged == [rules]
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,26 @@ def test_several_devices_are_counted_together(monkeypatch: pytest.MonkeyPatch) -
     refuse_too_large("large", _full("llama-3.1-8b"), devices)
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_model_too_large_for_a_workers_gpu_is_not_spread_over_those_of_others(
+    *, alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread: list[list[str]] = []
+
+    def network(_checkpoint: Checkpoint, devices: list[torch.device], *_: object) -> None:
+        spread.append([str(device) for device in devices])
+        raise MemoryError
+
+    for module in ("capacity", "loading"):
+        monkeypatch.setattr(f"esa_pytest.evaluation.{module}.available_bytes", lambda _device: 10 * GIB)
+    monkeypatch.setattr("esa_pytest.evaluation.loading._network", network)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    message = "and cuda:1 has 10.0 GiB free" if alone else "ran out of memory while"
+    with pytest.raises(InsufficientMemoryError, match=message):
+        load_model("large", _full("llama-3.1-8b"), device=torch.device("cuda", 1), alone=alone)
+    assert spread == ([] if alone else [["cuda:0", "cuda:1"]])
+
+
 def test_exactly_what_is_needed_is_enough(own_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = _located(own_checkpoint)
     needed = needed_bytes(checkpoint)

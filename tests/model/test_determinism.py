@@ -16,6 +16,7 @@ from esa_pytest.evaluation.determinism import deterministic, torch_flags
 from esa_pytest.evaluation.evaluate import evaluate
 from esa_pytest.evaluation.fresh import bits_of
 from esa_pytest.evaluation.loading import LoadedModel
+from esa_pytest.evaluation.precision import newer_switches_aside
 from tests.model.tiny import evaluate_tiny, tiny_baseline
 
 UTILS: Any = torch.utils.deterministic
@@ -170,6 +171,76 @@ def test_a_run_has_the_same_switches_wherever_it_starts(
         "torch.tf32.cudnn": "False",
         "torch.tf32.matmul": "False",
     }
+
+
+# Some of torch's newer switches of precision, by what they are of.
+NEWER: dict[str, Any] = {
+    "all": torch.backends,
+    "cuda": torch.backends.cudnn,
+    "cuda.matmul": CUDA.matmul,
+    "cuda.conv": getattr(torch.backends.cudnn, "conv", None),
+    "mkldnn.matmul": getattr(torch.backends.mkldnn, "matmul", None),
+    "mkldnn.conv": getattr(torch.backends.mkldnn, "conv", None),
+    "mkldnn.rnn": getattr(torch.backends.mkldnn, "rnn", None),
+}
+
+
+def _newer() -> dict[str, str]:
+    return {name: owner.fp32_precision for name, owner in NEWER.items()}
+
+
+@pytest.fixture
+def newer_defaults() -> Iterator[dict[str, str]]:
+    """What the newer switches are, and will be again."""
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("this torch has no newer switches")
+    before = _newer()
+    with newer_switches_aside():
+        for name, value in before.items():
+            NEWER[name].fp32_precision = value
+        yield before
+    assert _newer() == before
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"all": "tf32"},
+        {"cuda": "tf32"},
+        {"cuda.matmul": "tf32"},
+        {"cuda.conv": "ieee"},
+        {"mkldnn.matmul": "bf16"},
+        {"mkldnn.matmul": "tf32", "mkldnn.conv": "bf16"},
+        {"all": "tf32", "cuda.matmul": "ieee", "mkldnn.rnn": "bf16"},
+    ],
+)
+def test_newer_switches_of_precision_do_not_count_in_a_run_and_are_what_they_were_afterwards(
+    asked: dict[str, str], newer_defaults: dict[str, str], llama: LoadedModel, corpus: Path
+) -> None:
+    expected = evaluate_tiny(llama, tiny_baseline(Path(), corpus))[1]
+    assert _newer() == newer_defaults
+    for name, value in asked.items():
+        NEWER[name].fp32_precision = value
+    before = _newer()
+    done = evaluate_tiny(llama, tiny_baseline(Path(), corpus))[1]
+    assert done.flags == expected.flags
+    assert bits_of(done.scores) == bits_of(expected.scores)
+    assert _newer() == before
+    # One that said nothing still follows the more general one.
+    NEWER["all"].fp32_precision = "ieee"
+    assert all(NEWER[name].fp32_precision == value for name, value in asked.items() if name != "all")
+    follows = {"cuda.matmul", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn"} - asked.keys()
+    assert "cuda" in asked or {NEWER[name].fp32_precision for name in follows} == {"ieee"}
+
+
+def test_within_the_block_products_of_float32_are_as_precise_as_float32(newer_defaults: dict[str, str]) -> None:
+    NEWER["all"].fp32_precision = "tf32"
+    with deterministic(seed=1):
+        assert "tf32" not in _newer().values()
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert not CUDA.matmul.allow_tf32
+        assert not torch.backends.cudnn.allow_tf32
 
 
 def test_evaluating_twice_gives_equal_bits(tiny_model: LoadedModel, corpus: Path) -> None:

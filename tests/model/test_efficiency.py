@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -154,3 +155,34 @@ def test_peak_over_the_beginning_is_what_the_work_took_whatever_was_held_and_fre
     assert peaks["peak_rss_over_start_bytes"] <= 40 * MIB
     assert peaks["peak_rss_bytes"] > 96 * MIB
     assert peaks["memory_granularity_bytes"] >= 4096
+
+
+class FakeEvent:
+    """A CUDA event of a GPU that works a quarter of a second from one to the next."""
+
+    log: ClassVar[list[tuple[object, ...]]] = []
+
+    def __init__(self, *, enable_timing: bool) -> None:
+        assert enable_timing
+        self.number = len(self.log)
+
+    def record(self, stream: object) -> None:
+        self.log.append(("record", self.number, stream))
+
+    def synchronize(self) -> None:
+        self.log.append(("synchronize", self.number))
+
+    def elapsed_time(self, end: "FakeEvent") -> float:
+        assert ("synchronize", end.number) in self.log
+        return 250.0 * (end.number - self.number)
+
+
+def test_stopwatch_of_a_gpu_marks_its_stream_and_waits_only_when_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"the current stream of {device}")
+    monkeypatch.setattr(FakeEvent, "log", [])
+    watch = Stopwatch(torch.device("cuda", 1))
+    marks = [watch.mark() for _ in range(3)]
+    assert FakeEvent.log == [("record", number, "the current stream of cuda:1") for number in range(3)]
+    assert watch.seconds(marks[0], marks[2]) == 0.5
+    assert FakeEvent.log[3:] == [("synchronize", 2)]

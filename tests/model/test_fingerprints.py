@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from esa_pytest.evaluation.fingerprints import (
     NUM_PROJECTIONS,
@@ -132,6 +132,41 @@ def test_epsilon_of_layer_norms_is_found_too() -> None:
 def test_other_frequencies_are_found_in_the_first_attention(change: Callable[[Tensor], None], twin: Twin) -> None:
     with changed(frequencies_of(twin), change):
         assert_found(twin, attention_name(twin, 0))
+
+
+def test_other_scale_of_an_attention_is_found_in_it(twin: Twin) -> None:
+    attention = twin.module(attention_name(twin))
+    with with_attribute([attention], "scaling", 1.01 * attention.scaling):
+        assert_found(twin, attention_name(twin))
+
+
+def test_positions_rounded_in_front_of_the_rotary_embedding_are_found_in_the_first_attention(twin: Twin) -> None:
+    """As where they are made in bf16: beyond 256 every other position is its neighbour's."""
+    rotary = next(module for module in twin.network.modules() if hasattr(module, "inv_freq"))
+
+    def rounded(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        (values, positions) = (*inputs, *named.values())
+        return (values, positions.bfloat16().long()), {}
+
+    assert len(twin.prepared.probe_ids) > 258
+    handle = rotary.register_forward_pre_hook(rounded, with_kwargs=True)
+    try:
+        assert_found(twin, attention_name(twin, 0))
+    finally:
+        handle.remove()
+
+
+def test_lost_half_of_a_layers_output_is_found_in_the_layer(twin: Twin) -> None:
+    def halved(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        kept = output.clone()
+        kept[..., : output.shape[-1] // 2] = 0
+        return kept
+
+    handle = twin.module(layer_name(twin)).register_forward_hook(halved)
+    try:
+        assert_found(twin, layer_name(twin))
+    finally:
+        handle.remove()
 
 
 @pytest.mark.parametrize("name", [PHI, WINDOWED])

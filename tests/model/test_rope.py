@@ -1,6 +1,7 @@
 """A rotary embedding that is not the one of config.json is told: the weights load, and the model is another one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,10 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
+from esa_pytest.baselines.sources import FolderModel
+from esa_pytest.evaluation.checkpoints import locate
+from esa_pytest.evaluation.hub import Hub
+from esa_pytest.evaluation.loading import load_model
 from esa_pytest.evaluation.rope import rope_notes
 from tests.model.tiny import FAMILIES, build_network, load_folder, save_tiny
 
@@ -79,3 +84,11 @@ def test_frequencies_rounded_with_the_weights_tell_no_base() -> None:
 def test_a_loaded_model_brings_its_notes(tmp_path: Path) -> None:
     save_tiny("llama", tmp_path)
     assert load_folder(tmp_path).notes == ()
+    checkpoint = locate(FolderModel(path=tmp_path), hub=Hub())
+    # As an older release reads a file that holds its base in rope_parameters alone.
+    other = {"rope_parameters": {"rope_theta": 100000.0, "rope_type": "default"}}
+    model = load_model("tiny", replace(checkpoint, config=checkpoint.config | other), device=torch.device("cpu"))
+    assert model.notes == rope_notes(other, model.network)
+    assert [note.split(";")[0] for note in model.notes] == [
+        f"config.json holds the RoPE base in rope_parameters (100000), and this {RELEASE} runs with 10000"
+    ]

@@ -106,6 +106,16 @@ def test_a_soft_cap_or_scale_behind_the_head_is_noticed(family: str) -> None:
     assert not head_is_separable(build_network(family), device=CPU)
 
 
+@pytest.mark.parametrize("token", [0, 7919 % VOCABULARY, 7919 * 9 % VOCABULARY])
+@pytest.mark.parametrize("family", ["llama", *WITH_MORE_BEHIND_THE_HEAD])
+def test_a_token_that_is_not_a_number_does_not_hide_a_soft_cap(family: str, token: int) -> None:
+    """One of the tokens by which the head is tried, the first, the second or the tenth."""
+    network = build_network(family)
+    with torch.no_grad():
+        network.get_input_embeddings().weight[token] = torch.nan
+    assert head_is_separable(network, device=CPU) == (family == "llama")
+
+
 @pytest.mark.parametrize("num_scored", [32, 13])
 @pytest.mark.parametrize("family", WITH_MORE_BEHIND_THE_HEAD)
 def test_a_soft_cap_or_scale_behind_the_head_is_in_the_scores(family: str, num_scored: int) -> None:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel
 from esa_pytest.baselines.sources import BosPolicy
 from esa_pytest.evaluation import scoring
 from esa_pytest.evaluation.byte_tokenizer import VOCABULARY
+from esa_pytest.evaluation.likelihoods import BatchScores, LogitsReader
 from esa_pytest.evaluation.loading import LoadedModel
 from esa_pytest.evaluation.scoring import score_batch
 from tests.model.oracle import oracle_scores, random_windows
@@ -41,6 +43,27 @@ def test_mean_nll_is_the_loss_of_transformers(tiny_model: LoadedModel) -> None:
         loss = tiny_model.network(input_ids=tokens, labels=tokens).loss
     scores = score_batch(tiny_model.network, input_ids, targets, split_head=True)
     assert float(scores.nll.mean()) == pytest.approx(float(loss), abs=1e-3)
+
+
+@pytest.mark.parametrize("split_head", [True, False])
+@pytest.mark.parametrize("probabilities", [True, False])
+def test_logits_of_another_device_are_read_there(
+    *, split_head: bool, probabilities: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the head of a model lies on another GPU than its embedding; here that other device holds no numbers."""
+    network, other = build_network("llama"), torch.device("meta")
+    network.lm_head.register_forward_hook(lambda _head, _inputs, logits: logits.to(other))
+    read, seen = LogitsReader.read, []
+
+    def watched(reader: LogitsReader, logits: Tensor, targets: Tensor, **how: Any) -> BatchScores:
+        seen.append({logits.device, targets.device, how["sampled"].device})
+        return read(reader, logits, targets, **how)
+
+    monkeypatch.setattr(LogitsReader, "read", watched)
+    scores = score_batch(network, *WINDOWS, split_head=split_head, sample_every=4, probabilities=probabilities)
+    assert seen
+    assert all(devices == {other} for devices in seen)
+    assert (scores.nll.device, scores.nll.shape, len(scores.top_ids)) == (other, (128,), 32)
 
 
 @pytest.mark.parametrize("split_head", [True, False])

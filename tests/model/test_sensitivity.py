@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
 
 from esa_pytest.errors import PerturbationError, SweepError
 from esa_pytest.perturbation import Perturbation, Replace, Scale, Zero
@@ -23,10 +22,9 @@ from esa_pytest.perturbation.guard import Guarded
 from esa_pytest.sensitivity import LargestWeights, Layers, Listed, Matrices, SingleWeights, Trial, ranking_lines, sweep
 from esa_pytest.sensitivity.bench import Bench
 from esa_pytest.sensitivity.rows import COLUMNS, read_rows
-from esa_pytest.sensitivity.stream import first_layer_reached
 from tests.model.guards import guarded_in, guarded_of
-from tests.model.tiny import FAMILIES, NUM_LAYERS, build_network, save_tiny
-from tests.model.twins import hooks_of, state_of
+from tests.model.tiny import NUM_LAYERS, save_tiny
+from tests.model.twins import state_of
 
 PLAN = SingleWeights(count=6, seed=5)
 
@@ -34,69 +32,6 @@ PLAN = SingleWeights(count=6, seed=5)
 @pytest.fixture
 def guarded() -> Guarded:
     return guarded_of("llama")
-
-
-def some_of_every_layer(network: PreTrainedModel) -> list[str]:
-    """A parameter of every layer, the embedding, the last norm and the head."""
-    names = [name for name, p in network.named_parameters() if p.dim() == 2 or "norm" in name]
-    return [names[0], *(n for n in names if ("down_proj" in n or "4h_to_h" in n)), *names[-2:]]
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_shared_passes_give_the_bits_of_whole_ones(family: str) -> None:
-    guarded = guarded_of(family)
-    network = guarded.model.network
-    before, hooks = state_of(network), hooks_of(network)
-    shared, whole = Bench(guarded), Bench(guarded, shared=False)
-    assert shared.shared
-    assert not whole.shared
-    for name in some_of_every_layer(network):
-        kind = Scale(1.5) if network.get_parameter(name).dim() == 2 else Replace(0.5)
-        trial = Trial(label=name, perturbations=(Perturbation(parameter=name, kind=kind),))
-        (_, one), (_, other) = shared.drift(trial), whole.drift(trial)
-        assert one == other, name
-        assert one.verdict.bits is not None
-        assert one.verdict.bits.num_changed > 0
-        assert one.verdict.reference is not None
-        assert len(one.verdict.reference.modules) == one.verdict.reference.num_points
-    assert state_of(network) == before
-    assert hooks_of(network) == hooks
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_layers_before_the_perturbed_one_are_not_computed(family: str) -> None:
-    guarded = guarded_of(family)
-    network = guarded.model.network
-    bench = Bench(guarded)
-    ran: list[str] = []
-    attentions = [(n, m) for n, m in network.named_modules() if n.endswith(("self_attn", "attention"))]
-    assert len(attentions) == NUM_LAYERS
-    handles = [m.register_forward_hook(lambda *_, name=n: ran.append(name)) for n, m in attentions]
-    try:
-        name = next(n for n, p in network.named_parameters() if p.dim() == 2 and ".1." in n)
-        bench.drift(Trial(label=name, perturbations=(Perturbation(parameter=name, kind=Zero()),)))
-    finally:
-        for handle in handles:
-            handle.remove()
-    assert set(ran) == {n for n, _ in attentions[1:]}
-
-
-def test_first_layer_is_the_first_of_all_that_are_perturbed() -> None:
-    network = guarded_of("llama").model.network
-    down, norm = "model.layers.{}.mlp.down_proj.weight", "model.norm.weight"
-    assert first_layer_reached(network, [down.format(2), down.format(1)]) == 1
-    assert first_layer_reached(network, [norm]) == NUM_LAYERS
-    assert first_layer_reached(network, ["lm_head.weight", norm]) == NUM_LAYERS
-    assert first_layer_reached(network, [norm, "model.embed_tokens.weight"]) == 0
-    assert first_layer_reached(network, ["model.rotary_emb.inv_freq"]) == 0
-    tied = build_network("llama", tie_word_embeddings=True)
-    tied.tie_weights()
-    assert first_layer_reached(tied, ["lm_head.weight"]) == 0
-
-
-def test_nothing_is_shared_where_the_memory_does_not_suffice(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("esa_pytest.sensitivity.bench.available_bytes", lambda _device: 100_000)
-    assert not Bench(guarded).shared
 
 
 def test_killed_sweep_goes_on_and_ends_with_the_same_rows(guarded: Guarded, tmp_path: Path) -> None:
@@ -153,6 +88,33 @@ def test_rows_of_another_sweep_are_left_alone(guarded: Guarded, tmp_path: Path) 
     with pytest.raises(SweepError, match="of which nothing is known"):
         sweep(guarded, PLAN, path)
     assert path.read_bytes() == content
+
+
+NORM, NEAR_ONE = "model.norm.weight", 1.0000001
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Perturbation(parameter=NORM, kind=Zero(), where=0), Perturbation(parameter=NORM, kind=Zero(), where=9)),
+        (Perturbation(parameter=NORM, kind=Zero(), where=[0]), Perturbation(parameter=NORM, kind=Zero(), where=[9])),
+        (Perturbation(parameter=NORM, kind=Scale(NEAR_ONE)), Perturbation(parameter=NORM, kind=Scale(NEAR_ONE + 1e-9))),
+        (
+            Perturbation(parameter=NORM, kind=Replace(torch.tensor(1.0)), where=0),
+            Perturbation(parameter=NORM, kind=Replace(torch.tensor(2.0)), where=0),
+        ),
+    ],
+)
+def test_rows_of_a_plan_that_only_reads_alike_are_left_alone(
+    one: Perturbation, other: Perturbation, guarded: Guarded, tmp_path: Path
+) -> None:
+    network = guarded.model.network
+    assert Listed([one]).trials(network)[0].label == Listed([other]).trials(network)[0].label
+    found = sweep(guarded, Listed([one]), tmp_path / "rows.csv")
+    with pytest.raises(SweepError, match="rows of a sweep whose perturbations differ"):
+        sweep(guarded, Listed([other]), tmp_path / "rows.csv")
+    # NaN is not equal to itself.
+    assert str(sweep(guarded, Listed([one]), tmp_path / "rows.csv")) == str(found)
 
 
 def test_parquet_holds_the_same_rows(guarded: Guarded, tmp_path: Path) -> None:
@@ -236,6 +198,13 @@ def test_plans_cover_what_they_say(guarded: Guarded) -> None:
 def test_plans_that_are_impossible_are_refused(plan: Any, message: str, guarded: Guarded, tmp_path: Path) -> None:
     with pytest.raises(PerturbationError, match=message):
         sweep(guarded, plan, tmp_path / "rows.csv")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["sweep-1.05", "sweep", "sweep.CSV", "sweep.json"])
+def test_file_of_another_ending_is_refused_at_once(name: str, guarded: Guarded, tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match=r"whose name ends in .*; let it end in \.csv or \.parquet\.$"):
+        sweep(guarded, PLAN, tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from esa_pytest.baselines.corpus import Corpus, read_corpus
-from esa_pytest.baselines.sources import FileCorpus
+from esa_pytest.baselines.sources import FileCorpus, FolderModel, ModelSource, RandomModel
 from esa_pytest.errors import TokenizationError
 from esa_pytest.evaluation.byte_tokenizer import BOS_ID, write_byte_tokenizer
 from esa_pytest.evaluation.loading import load_tokenizer
-from esa_pytest.evaluation.tokenization import TokenStream, tokenize
+from esa_pytest.evaluation.tokenization import TokenStream, bos_notes, tokenize
 
 
 def _corpus(folder: Path, text: str) -> Corpus:
@@ -64,6 +64,42 @@ def test_the_tokenizer_adds_nothing_of_its_own(llama_checkpoint: Path, tmp_path:
         stream = tokenize(_corpus(tmp_path, "abc"), tokenizer, bos=bos)
         assert tokenizer.decode(stream.ids.tolist()) == "abc\n\n"
     assert stream.bos_id == BOS_ID
+
+
+SAID_NOTHING = FolderModel(path=Path("mine"))
+
+
+def test_a_bos_that_the_tokenizer_would_add_and_nobody_spoke_of_is_told(llama_checkpoint: Path) -> None:
+    (note,) = bos_notes(load_tokenizer(llama_checkpoint), SAID_NOTHING)
+    assert note == (
+        "The tokenizer begins a text with its BOS '<bos>', and the windows have none, so the loss of a model that was "
+        'trained with one says nothing; set bos = "window" in the model\'s entry, or bos = "none" if it was trained '
+        "without."
+    )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        FolderModel(path=Path("mine"), bos="window"),
+        FolderModel(path=Path("mine"), bos="none"),
+        RandomModel(config=Path("shape.json")),
+    ],
+)
+def test_a_model_that_was_spoken_of_or_is_random_has_no_note(model: ModelSource, llama_checkpoint: Path) -> None:
+    assert bos_notes(load_tokenizer(llama_checkpoint), model) == []
+
+
+def test_a_tokenizer_that_adds_no_bos_has_no_note(tmp_path: Path) -> None:
+    # Without a name it could not be put in front of windows either.
+    write_byte_tokenizer(tmp_path, bos=False)
+    assert bos_notes(load_tokenizer(tmp_path), SAID_NOTHING) == []
+    write_byte_tokenizer(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"post_processor": None}), "utf-8")
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.bos_token_id == BOS_ID
+    assert bos_notes(tokenizer, SAID_NOTHING) == []
 
 
 def _labelled_tokens(stream: TokenStream) -> list[str]:

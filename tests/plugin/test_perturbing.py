@@ -208,6 +208,35 @@ listed.heat_map(tmp_path / "map.svg")
     result.assert_outcomes(passed=1)
 
 
+def test_model_that_a_sweep_did_not_restore_is_not_used_again(
+    recorded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from esa_pytest.perturbation.guard import Guarded
+
+    evaluate = Guarded.evaluate
+
+    def careless(guarded: Guarded, description: str) -> object:
+        if description == f"0: zero {NAME}":
+            guarded.model.network.get_parameter(NAME).data[5, 5] += 1.0
+        return evaluate(guarded, description)
+
+    monkeypatch.setattr(Guarded, "evaluate", careless)
+    recorded.write_test(
+        f"""
+from esa_pytest.perturbation import perturbation
+
+def test_careless(esa_sensitivity, tmp_path):
+    esa_sensitivity([perturbation({NAME!r}, zero=(0, 0))], to=tmp_path / "rows.csv")
+
+def test_next(esa_baseline):
+    esa_baseline.check()
+"""
+    )
+    result = recorded.run()
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["*down_proj.weight is not what it was before it was perturbed*"])
+
+
 def test_guard_accepts_what_was_recorded_in_the_same_run(project: Project) -> None:
     result = run(
         project,

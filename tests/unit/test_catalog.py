@@ -33,6 +33,16 @@ def test_type_may_give_single_fields_of_a_packaged_one() -> None:
     assert catalog(types={"smoke": {"rounds": 3}}).types["smoke"] == packaged.model_copy(update={"rounds": 3})
 
 
+def test_type_may_give_a_size_for_one_device_and_keep_the_others() -> None:
+    packaged = catalog().types["extended"]
+    assert packaged.context is not None
+    changed = catalog(types={"extended": {"scored_tokens": {"cpu": 1024}, "context": {"longest": {"cuda": 4096}}}})
+    found = changed.types["extended"]
+    assert found.scored_tokens == packaged.scored_tokens | {"cpu": 1024}
+    assert found.context == packaged.context.model_copy(update={"longest": packaged.context.longest | {"cuda": 4096}})
+    assert catalog().types["extended"] == packaged
+
+
 def test_model_of_a_packaged_name_replaces_it_whole() -> None:
     assert catalog(models={"smollm2-135m": {"path": "m"}}).models["smollm2-135m"] == FolderModel(path=ROOT / "m")
 

@@ -1,13 +1,16 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from esa_pytest.errors import DeviceError
 from esa_pytest.evaluation.leases import GpuLease, in_worker, lease_gpu
+from esa_pytest.measuring import shelf as shelf_module
 from esa_pytest.measuring.shelf import ModelShelf
+from tests.model.tiny import tiny_baseline
 
 GPUS = ["GPU-aaaa", "GPU-bbbb", "GPU-cccc"]
 Lease = Callable[..., int]
@@ -105,4 +108,24 @@ def test_worker_takes_the_gpu_of_its_number_in_the_callers_list(
     shelf = ModelShelf(device="auto")
     assert shelf._resolved() == torch.device("cuda", index)
     assert [path.stem for path in (tmp_path / "gpus").iterdir()] == [hardware]
+    shelf.close()
+
+
+@pytest.mark.parametrize(("worker", "device", "alone"), [("gw1", "auto", True), (None, "auto", False)])
+def test_worker_uses_its_gpu_and_no_other(
+    worker: str | None, device: str, *, alone: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    FakeCuda(monkeypatch, "3,1")
+    monkeypatch.setenv("ESA_CACHE", str(tmp_path))
+    if worker is None:
+        monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    else:
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(shelf_module, "locate", lambda *_, **__: SimpleNamespace(hash_seconds=0.0))
+    monkeypatch.setattr(shelf_module, "load_model", lambda *_, **how: asked.append(how))
+    shelf = ModelShelf(device=device)
+    shelf.get(tiny_baseline(tmp_path, tmp_path))
+    assert [(how["device"].index, how["alone"]) for how in asked] == [(1 if alone else 0, alone)]
+    shelf._shelved = None  # there is no GPU whose memory could be given back
     shelf.close()

@@ -7,6 +7,9 @@ import pytest
 from esa_pytest.baselines.catalog import Catalog, Reported, baseline_of, expand_matrix, load_catalog
 from esa_pytest.baselines.sources import DatasetCorpus, FileCorpus, HubModel, RandomModel, SdistCorpus, WheelModel
 from esa_pytest.golden.blocks import MOST_TOKENS
+from esa_pytest.settings import tool_table
+
+ROOT = Path(__file__).parents[2]
 
 FIGURES = ("loss", "perplexity", "token_accuracy", "peak_vram_gib", "tokens_per_second")
 HUB = {
@@ -52,6 +55,12 @@ def test_catalog_names_its_models_corpora_and_types() -> None:
     assert list(found.types) == ["smoke", "standard", "extended"]
     assert [name for name, kind in found.types.items() if kind.widened_products] == ["extended"]
     assert isinstance(found.models["smollm2-135m"], WheelModel)
+
+
+def test_every_model_says_whether_its_windows_begin_with_a_bos() -> None:
+    """Else a note would ask for it wherever a tokenizer adds one."""
+    repository = load_catalog(tool_table(ROOT) or {}, folder=ROOT)
+    assert {name for name, model in repository.models.items() if "bos" not in model.model_fields_set} == set()
 
 
 @pytest.mark.parametrize("name", HUB)

@@ -40,6 +40,18 @@ def test_a_single_file_is_taken_alone(tmp_path: Path) -> None:
     assert count_parameters(tmp_path) == 5
 
 
+def test_of_a_single_file_and_an_index_the_single_file_is_taken(sharded: Path) -> None:
+    """As transformers takes it: an older, sharded checkpoint may have lain there before."""
+    before = weights_sha256(sharded)
+    save_file({"first": np.zeros(5, dtype=np.float32)}, sharded / "model.safetensors")
+    assert weight_files(sharded) == [sharded / "model.safetensors"]
+    assert count_parameters(sharded) == 5
+    assert weights_sha256(sharded) != before
+    # What the index names is then no matter.
+    (sharded / "model-00002-of-00002.safetensors").unlink()
+    assert weight_files(sharded) == [sharded / "model.safetensors"]
+
+
 def test_shards_hold_the_same_weights_as_one_file(sharded: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     whole = tmp_path_factory.mktemp("whole")
     tensors = {"first": np.full((2, 3), 0, dtype=np.float32), "second": np.full((2, 3), 1, dtype=np.float32)}
