@@ -36,9 +36,12 @@ class ResumedItem(pytest.Item):
     def runtest(self) -> None:
         """Nothing: the report of this phase is replaced."""
 
-    def report(self, when: str) -> pytest.TestReport:
-        """The earlier report of a phase, under the name that the test has now."""
-        data = next((report for report in self.earlier.reports if report["when"] == when), self.earlier.reports[-1])
+    def reports(self, when: str) -> list[pytest.TestReport]:
+        """The earlier reports of a phase, under the name that the test has now: of its subtests, and last its own."""
+        earlier = [report for report in self.earlier.reports if report["when"] == when]
+        return [self._restored(report) for report in earlier or self.earlier.reports[-1:]]
+
+    def _restored(self, data: dict[str, Any]) -> pytest.TestReport:
         data = copy.deepcopy(data) | {"nodeid": self.nodeid}
         report = self.config.hook.pytest_report_from_serializable(config=self.config, data=data)
         assert isinstance(report, pytest.TestReport)  # noqa: S101  (a mark holds nothing else)
@@ -93,9 +96,14 @@ class Resuming:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-        """The earlier report in the place of the stand-in's."""
+        """The earlier report in the place of the stand-in's, behind those of its subtests."""
         report = yield
-        return item.report(call.when) if isinstance(item, ResumedItem) else report
+        if not isinstance(item, ResumedItem):
+            return report
+        *subtests, own = item.reports(call.when)
+        for subtest in subtests:
+            item.ihook.pytest_runtest_logreport(report=subtest)
+        return own
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Mark a test once its last phase is over, in the process that ran it."""
