@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from esa_pytest.cluster.events import Machines
 from esa_pytest.cluster.expected import expected_seconds
 from esa_pytest.cluster.jobs import Answer, Job
 from esa_pytest.cluster.loop import Ending, Loop, Task
-from esa_pytest.cluster.needs import need_of
+from esa_pytest.cluster.needs import Node, need_of
 from esa_pytest.cluster.order import longest_first
 from esa_pytest.errors import ClusterError
 from esa_pytest.golden.environment import variables
@@ -56,25 +57,43 @@ class Driver:
             machines: the cluster.
             stop: called after each report; raises where the session is to end early.
         """
+
+        def ended(ending: Ending) -> None:
+            self._report(ending)
+            stop()
+
+        Loop(self._tasks(machines.nodes()), machines, ended=ended).run()
+
+    def _tasks(self, nodes: Sequence[Node]) -> dict[str, Task]:
+        """What each test is for the cluster, those in front that take longest.
+
+        Where goldens are written, the tests of one baseline go one after another, each with what the one before it
+        recorded, as in one process.
+        """
         threads = int(os.environ.get(_THREADS) or 1)
-        nodes = machines.nodes()
         seconds = expected_seconds(self._settings.baselines, self._settings.output_dir)
         order = longest_first(
             list(self._items.values()),
             group=lambda item: item.nodeid,
             seconds=lambda item: seconds.get(_guarded(item).id, 0.0),
         )
-        tasks = {}
+        tasks: dict[str, Task] = {}
+        last: dict[str, str] = {}
         for item in order:
-            need = need_of(_guarded(item), device=self._settings.device, nodes=nodes, threads=threads)
-            job = self._job(item, threads=None if need.gpus else threads)
-            tasks[item.nodeid] = Task(payload=job.model_dump_json().encode(), need=need)
+            baseline = _guarded(item)
+            need = need_of(baseline, device=self._settings.device, nodes=nodes, threads=threads)
+            payload = partial(self._payload, item, threads=None if need.gpus else threads)
+            after = last.get(baseline.id) if self._writes else None
+            tasks[item.nodeid] = Task(payload=payload, need=need, after=after)
+            last[baseline.id] = item.nodeid
+        return tasks
 
-        def ended(ending: Ending) -> None:
-            self._report(ending)
-            stop()
+    @property
+    def _writes(self) -> bool:
+        return any(getattr(self._config.option, name, False) for name in _FLAGS)
 
-        Loop(tasks, machines, ended=ended).run()
+    def _payload(self, item: pytest.Item, *, threads: int | None) -> bytes:
+        return self._job(item, threads=threads).model_dump_json().encode()
 
     def _job(self, item: pytest.Item, *, threads: int | None) -> Job:
         settings, baseline = self._settings, _guarded(item)

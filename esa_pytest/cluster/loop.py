@@ -17,10 +17,17 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One test as the cluster gets it: the JSON of its `Job`, and what it needs."""
+    """One test as the cluster gets it.
 
-    payload: bytes
+    Attributes:
+        payload: gives the JSON of its `Job`, as things are when a try begins.
+        need: what it takes of its node.
+        after: the test that must have ended before it begins; None where it waits for none.
+    """
+
+    payload: Callable[[], bytes]
     need: Need
+    after: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +64,8 @@ class Loop:
         self._machines = machines
         self._ended = ended
         self._clock = clock
-        self._book = Book(tasks, most_tries=MOST_TRIES)
+        after = {test: task.after for test, task in tasks.items() if task.after is not None}
+        self._book = Book(tasks, most_tries=MOST_TRIES, after=after)
         self._hopeless_since: float | None = None
 
     def run(self) -> None:
@@ -69,7 +77,7 @@ class Loop:
             while self._book.open:
                 for attempt in self._book.due():
                     task = self._tasks[attempt.test]
-                    self._machines.start(attempt, task.payload, task.need)
+                    self._machines.start(attempt, task.payload(), task.need)
                 for event in self._machines.events(seconds=TICK_SECONDS):
                     self._hear(event)
                 self._give_up_hopeless()

@@ -145,3 +145,25 @@ class TestDocuments:
         recorded.pytester.path.joinpath("ready").touch()
         recorded.run(*options, "--esa-resume").assert_outcomes(passed=2)
         assert recorded.manifest() == before
+
+
+@pytest.mark.usefixtures("here")
+class TestRecording:
+    """Two tests of one baseline write what they write in one process."""
+
+    @pytest.mark.parametrize("options", [(), ("--esa-ray", "auto")], ids=["one process", "on nodes"])
+    @pytest.mark.parametrize(
+        ("tests", "state"),
+        [(CHECKING + PERTURBING, "recorded"), (PERTURBING + CHECKING, "passed")],
+        ids=["check", "guard"],
+    )
+    def test_the_second_finds_what_the_first_has_recorded(
+        self, recorded: Project, tests: str, state: str, options: Sequence[str]
+    ) -> None:
+        recorded.pytester.path.joinpath("ready").touch()
+        recorded.write_test(tests)
+        recorded.write_text("Another text, as long. " * 60)
+        recorded.run(*options, "--snapshot-update").assert_outcomes(passed=2)
+        assert recorded.manifest()["state"] == state
+        ledger = recorded.pytester.path / "baselines_golden/ledger.jsonl"
+        assert len(ledger.read_bytes().splitlines()) == 2

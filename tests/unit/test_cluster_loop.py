@@ -1,6 +1,6 @@
 """The driver's loop over machines that are played: no Ray, no pytest."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -52,7 +52,7 @@ class Played:
 def run(machines: Played, *tests: str, need: Need = CPU, seconds: float = 1.0) -> list[Ending]:
     endings: list[Ending] = []
     times = iter(range(10_000))
-    tasks = {test: Task(payload=b"", need=need) for test in tests}
+    tasks = {test: Task(payload=bytes, need=need) for test in tests}
     Loop(tasks, machines, ended=endings.append, clock=lambda: seconds * next(times)).run()
     return endings
 
@@ -80,7 +80,7 @@ def test_out_of_memory_is_not_tried_again() -> None:
 def test_an_interrupt_keeps_what_has_answered_and_cancels_the_rest() -> None:
     machines = Played(b="i", a="a")
     endings: list[Ending] = []
-    loop = Loop({test: Task(payload=b"", need=CPU) for test in "ba"}, machines, ended=endings.append)
+    loop = Loop({test: Task(payload=bytes, need=CPU) for test in "ba"}, machines, ended=endings.append)
     with pytest.raises(KeyboardInterrupt):
         loop.run()
     assert [ending.payload for ending in endings] == [b"a"]
@@ -92,6 +92,27 @@ def test_a_need_that_no_node_meets_is_told_after_a_while_and_waits_for_nobody() 
     (ending,) = run(machines, "a", need=GPU, seconds=PATIENCE_SECONDS / 4)
     assert ending.error == "No node has the 2 GPUs and 1 CPU that it needs, the cluster has small (1 GPUs, 1 CPUs)."
     assert [attempt.test for attempt in machines.cancelled] == ["a"]
+
+
+def test_a_test_that_waits_for_another_is_given_what_is_there_when_it_begins() -> None:
+    machines = Played(a="la", b="a")
+    written: list[str] = []
+    given: dict[str, list[str]] = {"a": [], "b": []}
+
+    def payload(test: str) -> Callable[[], bytes]:
+        def made() -> bytes:
+            given[test] = list(written)
+            return b""
+
+        return made
+
+    tasks = {
+        "a": Task(payload=payload("a"), need=CPU),
+        "b": Task(payload=payload("b"), need=CPU, after="a"),
+    }
+    Loop(tasks, machines, ended=lambda ending: written.append(ending.test)).run()
+    assert [(attempt.test, attempt.number) for attempt in machines.started] == [("a", 1), ("a", 2), ("b", 1)]
+    assert (given, written) == ({"a": [], "b": ["a"]}, ["a", "b"])
 
 
 def test_a_cluster_without_nodes_is_told() -> None:

@@ -30,6 +30,20 @@ def test_it(request, capsys):
     out.write_text('{"golden_file": "' + str(golden_dir) + '/tiny__smoke/cpu.json"}')
     request.node.user_properties.append(("esa_report", f"see {golden_dir}/x"))
 """
+LEAVING = """
+import pytest
+
+def test_it():
+    pytest.exit("the GPU is gone")
+"""
+FULL_DISK = """
+class Journal:
+    def pytest_runtest_logreport(self, report):
+        raise OSError("no space left")
+
+def test_it(request):
+    request.config.pluginmanager.register(Journal())
+"""
 
 
 def job(root: Path, test: str = TEST, **changes: object) -> Job:
@@ -100,17 +114,7 @@ def test_what_would_judge_something_else_is_refused(tmp_path: Path, changes: dic
 
 @pytest.mark.parametrize(
     ("test", "told"),
-    [
-        ('import pytest\ndef test_it():\n    pytest.exit("the GPU is gone")\n', "the GPU is gone"),
-        (
-            "def test_it(request):\n"
-            "    class Full:\n"
-            "        def pytest_runtest_logreport(self, report):\n"
-            "            raise OSError('no space left')\n"
-            "    request.config.pluginmanager.register(Full())\n",
-            "no space left",
-        ),
-    ],
+    [(LEAVING, "the GPU is gone"), (FULL_DISK, "no space left")],
     ids=["it left", "it could not tell"],
 )
 def test_a_test_that_did_not_come_to_its_end_is_an_error(tmp_path: Path, test: str, told: str) -> None:
