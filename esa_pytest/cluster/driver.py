@@ -27,7 +27,7 @@ from esa_pytest.options import OPTIONS
 from esa_pytest.report.documents import MANIFEST
 from esa_pytest.report.layout import count
 from esa_pytest.resume.hooks import baseline_of, plain_nodeid
-from esa_pytest.resume.marks import PREFIX, forget_mark, mark_path
+from esa_pytest.resume.marks import PREFIX, forget_mark, forget_marks, mark_path
 from esa_pytest.resume.states import code_state, source_state
 from esa_pytest.settings import Settings
 
@@ -49,6 +49,8 @@ class Driver:
         self._settings = settings
         self._items: dict[str, pytest.Item] = {item.nodeid: item for item in items}
         self._checked: set[str] = set()
+        # What no node could judge, by the baseline: its last test, and why.
+        self._unjudged: dict[str, tuple[pytest.Item, ClusterError]] = {}
 
     def run(self, machines: Machines, *, stop: Any) -> None:
         """Judge every test.
@@ -62,7 +64,10 @@ class Driver:
             self._report(ending)
             stop()
 
-        Loop(self._tasks(machines.nodes()), machines, ended=ended).run()
+        try:
+            Loop(self._tasks(machines.nodes()), machines, ended=ended).run()
+        finally:
+            self._leave_unjudged()
 
     def _tasks(self, nodes: Sequence[Node]) -> dict[str, Task]:
         """What each test is for the cluster, those in front that take longest.
@@ -112,7 +117,7 @@ class Driver:
             code=code_state(),
             source=source_state(item.path, settings.root),
             goldens={path.name: path.read_bytes() for path in goldens.glob("[!.]*") if path.is_file()},
-            earlier=_earlier(settings.output_dir / baseline.folder, nodeid) if settings.resume else {},
+            earlier=_earlier(self._output(item), nodeid) if settings.resume else {},
             golden_shown=_shown(settings.golden_dir, settings.root),
         )
 
@@ -148,7 +153,8 @@ class Driver:
             except ClusterError as refused:
                 error = str(refused)
         if error is not None:
-            self._leave_unjudged(item, ClusterError(error))
+            forget_mark(self._output(item), plain_nodeid(item))
+            self._unjudged[_guarded(item).id] = (item, ClusterError(error))
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         line = _line(answer, ending)
         for report in self._reports(item, answer, error):
@@ -166,14 +172,21 @@ class Driver:
         marks = {name: data for name, data in answer.outputs.items() if name.startswith(PREFIX)}
         return answer.model_copy(update={"outputs": marks})
 
-    def _leave_unjudged(self, item: pytest.Item, error: ClusterError) -> None:
-        """A manifest that says why, in the place of what the run before has left."""
-        settings, baseline = self._settings, _guarded(item)
-        folder = settings.output_dir / baseline.folder
-        now = provenance(settings.root, reason=settings.reason)
-        forget_mark(folder, plain_nodeid(item))
-        subject = subject_of(baseline, command=command_of(item))
-        write_unjudged(folder, subject, skipped=False, error=error, provenance=now)
+    def _leave_unjudged(self) -> None:
+        """Manifests that say why, in the place of what the run before has left.
+
+        Last of all: a check that has passed, or that stands, may come home after a test that asked for less was lost,
+        and its documents stay.
+        """
+        for name, (item, error) in self._unjudged.items():
+            if name not in self._checked:
+                forget_marks(self._output(item))
+                now = provenance(self._settings.root, reason=self._settings.reason)
+                subject = subject_of(_guarded(item), command=command_of(item))
+                write_unjudged(self._output(item), subject, skipped=False, error=error, provenance=now)
+
+    def _output(self, item: pytest.Item) -> Path:
+        return self._settings.output_dir / _guarded(item).folder
 
     def _reports(self, item: pytest.Item, answer: Answer | None, error: str | None) -> list[pytest.TestReport]:
         if answer is None or error is not None:

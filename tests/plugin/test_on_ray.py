@@ -1,5 +1,6 @@
 """`--esa-ray` without Ray: where it is refused with a sentence, and what comes home from nodes of this process."""
 
+import json
 import sys
 from collections.abc import Sequence
 
@@ -52,6 +53,17 @@ class Here(_Nodes):
 
     def end(self, attempt: Try, payload: bytes) -> Event:
         return Answered(attempt=attempt, payload=run_job(payload))
+
+
+class Losing(Here):
+    """Every task runs in this process but one, whose nodes are lost."""
+
+    lost: str
+
+    def end(self, attempt: Try, payload: bytes) -> Event:
+        if self.lost in attempt.test:
+            return Failed(attempt=attempt, cause="Its nodes were lost.")
+        return super().end(attempt, payload)
 
 
 def refused(project: Project, *arguments: str) -> str:
@@ -167,3 +179,40 @@ class TestRecording:
         assert recorded.manifest()["state"] == state
         ledger = recorded.pytester.path / "baselines_golden/ledger.jsonl"
         assert len(ledger.read_bytes().splitlines()) == 2
+
+
+class TestLost:
+    """What one test of a baseline leaves where another one is lost."""
+
+    def marks(self, project: Project) -> set[str]:
+        found = [json.loads(path.read_bytes())["nodeid"] for path in project.output.glob("judged-*")]
+        return {name.partition("::")[2].partition("[")[0] for name in found}
+
+    def lose(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        monkeypatch.setattr(hooks, "_checked", str)
+        monkeypatch.setattr(hooks, "_connected", type("", (Losing,), {"lost": name}))
+
+    @pytest.mark.parametrize("options", [(), ("--esa-resume",)], ids=["anew", "resumed"])
+    @pytest.mark.parametrize("tests", [CHECKING + PERTURBING, PERTURBING + CHECKING], ids=["check", "perturbation"])
+    def test_a_check_that_passed_keeps_its_documents(
+        self, recorded: Project, monkeypatch: pytest.MonkeyPatch, tests: str, options: Sequence[str]
+    ) -> None:
+        recorded.pytester.path.joinpath("ready").touch()
+        recorded.write_test(tests)
+        recorded.run("-k", "checked").assert_outcomes(passed=1, deselected=1)
+        self.lose(monkeypatch, "test_perturbed")
+        result = recorded.run("--esa-ray", "auto", *options)
+        assert result.ret == Status.BROKEN
+        result.assert_outcomes(passed=1, errors=1)
+        # The first one is of the recording.
+        assert (recorded.manifest()["state"], self.marks(recorded)) == ("passed", {"test_baseline", "test_checked"})
+        assert (recorded.output / "results_summary.json").exists()
+
+    def test_no_mark_stands_beside_a_manifest_that_says_why(
+        self, recorded: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        recorded.pytester.path.joinpath("ready").touch()
+        recorded.write_test(CHECKING + PERTURBING)
+        self.lose(monkeypatch, "test_checked")
+        recorded.run("--esa-ray", "auto").assert_outcomes(passed=1, errors=1)
+        assert (recorded.manifest()["state"], self.marks(recorded)) == ("error", set())
