@@ -48,6 +48,7 @@ class Standing:
         # The phase in which a test failed.
         self._failed: dict[str, str] = {}
         self._remarks: dict[str, list[str]] = {}
+        self._not_collected: set[str] = set()
 
     def select(self, items: Sequence[pytest.Item]) -> None:
         """Note which baselines were selected; a worker tells them to its controller."""
@@ -67,6 +68,11 @@ class Standing:
             self._failed.setdefault(report.nodeid, report.when)
         self._remarks[report.nodeid] = [f"  {properties[name]}" for name in REMARKS if name in properties]
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a file that could not be collected, which need not end the session."""
+        if report.failed:
+            self._not_collected.add(report.nodeid)
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:  # noqa: ARG002  (xdist's signature)
         """Gather what an xdist worker selected."""
@@ -81,6 +87,7 @@ class Standing:
         if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return exitstatus
         failures = [self._failure(nodeid) for nodeid in self._failed]
+        failures += [Failure(guarded=False) for _ in self._not_collected]
         unjudged = self._nothing_judged() and not self._settings().allow_unjudged
         # Without a failed test pytest has a reason of its own.
         return int(status_of(failures, nothing_judged=unjudged) if failures or unjudged else exitstatus)
@@ -106,11 +113,11 @@ class Standing:
         if not self._selected or self._config.option.collectonly:
             return []
         lines: list[str] = []
-        heads: set[str] = set()
+        above = None
         for nodeid, report in self._reports.items():
             head, *body = report.split("\n")
-            lines += [head] if head not in heads else []
-            heads.add(head)
+            lines += [head] if head != above else []
+            above = head
             lines += [nodeid, *body, *self._remarks[nodeid]]
         return [*lines, *self._advice(), *self._tally()]
 
