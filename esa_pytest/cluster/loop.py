@@ -1,7 +1,8 @@
 """The driver's loop: start what is due, hear what happens, make each test final once. Knows neither Ray nor pytest."""
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from esa_pytest.cluster.book import Book, Try
@@ -78,16 +79,23 @@ class Loop:
                 for attempt in self._book.due():
                     task = self._tasks[attempt.test]
                     self._machines.start(attempt, task.payload(), task.need)
-                for event in self._machines.events(seconds=TICK_SECONDS):
-                    self._hear(event)
+                self._hear_all(self._machines.events(seconds=TICK_SECONDS))
                 self._give_up_hopeless()
         finally:
-            running = self._book.stop()
-            if running:
-                for event in self._machines.events(seconds=0.0):
-                    if isinstance(event, Answered):
-                        self._hear(event)
-                self._machines.cancel(self._book.running())
+            if self._book.stop():
+                self._end_early()
+
+    def _end_early(self) -> None:
+        try:
+            self._hear_all([event for event in self._machines.events(seconds=0.0) if isinstance(event, Answered)])
+        finally:
+            self._machines.cancel(self._book.running())
+
+    def _hear_all(self, events: Sequence[Event]) -> None:
+        """Tell of each, also where telling of one ends the session: machines tell of an event once."""
+        with contextlib.ExitStack() as told:
+            for event in reversed(events):
+                told.callback(self._hear, event)
 
     def _hear(self, event: Event) -> None:
         attempt = event.attempt

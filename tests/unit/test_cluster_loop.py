@@ -87,6 +87,26 @@ def test_an_interrupt_keeps_what_has_answered_and_cancels_the_rest() -> None:
     assert [attempt.test for attempt in machines.cancelled] == ["b"]
 
 
+class Enough(Exception):  # noqa: N818  (what pytest raises has no such name either)
+    pass
+
+
+def test_a_session_that_ends_early_is_told_all_that_came_home_and_cancels_the_rest() -> None:
+    # A, b and c come home together, d while the first ones are told, and e is still running.
+    machines = Played(a="a", b="m", c="a", d=".a", e="..")
+    told: list[str] = []
+
+    def ended(ending: Ending) -> None:
+        told.append(ending.test)
+        raise Enough
+
+    loop = Loop({test: Task(payload=bytes, need=CPU) for test in "abcde"}, machines, ended=ended)
+    with pytest.raises(Enough):
+        loop.run()
+    assert told == ["a", "b", "c", "d"]
+    assert [attempt.test for attempt in machines.cancelled] == ["e"]
+
+
 def test_a_need_that_no_node_meets_is_told_after_a_while_and_waits_for_nobody() -> None:
     machines = Played(a="")
     (ending,) = run(machines, "a", need=GPU, seconds=PATIENCE_SECONDS / 4)
