@@ -67,7 +67,7 @@ class Loop:
         self._clock = clock
         after = {test: task.after for test, task in tasks.items() if task.after is not None}
         self._book = Book(tasks, most_tries=MOST_TRIES, after=after)
-        self._hopeless_since: float | None = None
+        self._hopeless_since: dict[Need, float] = {}
 
     def run(self) -> None:
         """Until every test has ended.
@@ -125,13 +125,14 @@ class Loop:
         """End the tests whose need no node that is alive can meet, once there was time for nodes to come."""
         running = self._book.running()
         nodes = self._machines.nodes() if running else ()
-        hopeless = [each for each in running if not any(node.fits(self._tasks[each.test].need) for node in nodes)]
-        if not hopeless:
-            self._hopeless_since = None
-            return
+        needs = {self._tasks[attempt.test].need for attempt in running}
         now = self._clock()
-        self._hopeless_since = now if self._hopeless_since is None else self._hopeless_since
-        if now - self._hopeless_since < PATIENCE_SECONDS:
+        self._hopeless_since = {
+            need: self._hopeless_since.get(need, now) for need in needs if not any(node.fits(need) for node in nodes)
+        }
+        given_up = {need for need, since in self._hopeless_since.items() if now - since >= PATIENCE_SECONDS}
+        hopeless = [attempt for attempt in running if self._tasks[attempt.test].need in given_up]
+        if not hopeless:
             return
         self._machines.cancel(hopeless)
         has = ", ".join(f"{node.name} ({node.gpus:g} GPUs, {node.cpus:g} CPUs)" for node in nodes) or "no node at all"

@@ -114,6 +114,25 @@ def test_a_need_that_no_node_meets_is_told_after_a_while_and_waits_for_nobody() 
     assert [attempt.test for attempt in machines.cancelled] == ["a"]
 
 
+def test_a_need_that_is_hopeless_gives_no_other_one_up_that_its_node_left_for_a_moment() -> None:
+    now = 0.0
+
+    class Leaving(Played):
+        def nodes(self) -> Sequence[Node]:
+            return () if abs(now - PATIENCE_SECONDS) < 2 else (SMALL,)
+
+        def events(self, *, seconds: float) -> Sequence[Event]:
+            nonlocal now
+            now += 1.0
+            return super().events(seconds=seconds)
+
+    machines = Leaving(a="", b="." * 2 * int(PATIENCE_SECONDS) + "a")
+    endings: list[Ending] = []
+    tasks = {"a": Task(payload=bytes, need=GPU), "b": Task(payload=bytes, need=CPU)}
+    Loop(tasks, machines, ended=endings.append, clock=lambda: now).run()
+    assert [(ending.test, ending.payload) for ending in endings] == [("a", None), ("b", b"b")]
+
+
 def test_a_test_that_waits_for_another_is_given_what_is_there_when_it_begins() -> None:
     machines = Played(a="la", b="a")
     written: list[str] = []

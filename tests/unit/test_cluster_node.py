@@ -46,7 +46,7 @@ def test_it(request):
 """
 
 
-def job(root: Path, test: str = TEST, **changes: object) -> Job:
+def job(root: Path, test: str = TEST, /, **changes: object) -> Job:
     # Each under a module's name of its own: they are imported into this process.
     path = root / f"test_{root.name}.py"
     path.write_text(test, encoding="utf-8")
