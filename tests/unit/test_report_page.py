@@ -18,7 +18,7 @@ from esa_pytest.report.figures import Bars, Figure, Losses, Modules, Panel, Posi
 from esa_pytest.report.page import ReportExtraMissingError, html_page
 from esa_pytest.report.runs import Run, Unreadable
 from esa_pytest.report.tables import Table
-from tests.unit.run_builders import HISTORY, REPORTED, document, drifted, run, seen, unjudged
+from tests.unit.run_builders import HISTORY, REPORTED, document, drifted, replaced, run, seen, unjudged
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -190,6 +190,33 @@ class TestPicture:
 
     def test_the_same_numbers_make_the_same_picture(self) -> None:
         assert svg_of(figure(PANELS[2]), key="k") == svg_of(figure(PANELS[2]), key="k")
+
+
+NUMBERS = (
+    ("text", "bits_per_byte"),
+    ("verdict", "reference", "modules", 1, 1),
+    ("verdict", "paired", "positions", 1, "rms"),
+    ("verdict", "paired", "statistics", 0, "noise"),
+    ("reliability", 0, "confidence"),
+    ("reliability", 0, "num_tokens"),
+)
+
+
+class TestDamagedNumbers:
+    @pytest.mark.parametrize("value", [0, 1e308, -1e308, 1e99])
+    @pytest.mark.parametrize("path", NUMBERS, ids=lambda path: path[-2] if path[-1] == 1 else path[-1])
+    def test_no_number_is_too_much_for_a_picture(self, path: tuple[str | int, ...], value: float) -> None:
+        whole = drifted(reliability=[{"num_tokens": 3, "confidence": 0.5, "accuracy": 0.5}])
+        content = replaced(whole, path, int(min(abs(value), 2**52)) if path[-1] == "num_tokens" else value)
+        found = page(run(content), run(document(baseline="other-smoke", model="other")))
+        assert "<svg" in found
+        assert "nan" not in "".join(re.findall(r"<svg.*?</svg>", found, re.DOTALL)).lower()
+
+    def test_what_is_beyond_any_scale_is_no_number(self) -> None:
+        metrics = document()["metrics"] | {"perplexity": 1e300}
+        read = run(document(metrics=metrics)).metrics
+        assert read is not None
+        assert read.perplexity is None
 
 
 class TestPage:
