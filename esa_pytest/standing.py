@@ -10,6 +10,7 @@ import pytest
 
 from esa_pytest.evaluation.ranks import agreed_status
 from esa_pytest.exit_status import Failure, status_of
+from esa_pytest.invocation import runs_no_test
 from esa_pytest.resume.hooks import FIXTURE, PROPERTY, RECORDED
 
 if TYPE_CHECKING:
@@ -104,13 +105,13 @@ class Standing:
 
     def _nothing_judged(self) -> bool:
         is_worker = hasattr(self._config, "workerinput")
-        if is_worker or not self._selected or self._config.option.collectonly:
+        if is_worker or not self._selected or runs_no_test(self._config):
             return False
         return not any(outcome in JUDGED or outcome == RECORDED for outcome in self._outcomes.values())
 
     def summary(self) -> list[str]:
         """The lines at the end of the terminal's output; none where no baseline was selected."""
-        if not self._selected or self._config.option.collectonly:
+        if not self._selected or runs_no_test(self._config):
             return []
         lines: list[str] = []
         above = None

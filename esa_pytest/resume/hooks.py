@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from esa_pytest.invocation import runs_no_test
 from esa_pytest.stash import CHECKED
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Resuming:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Forget what earlier runs found of the selected tests, unless this run takes it up."""
-        if self._config.option.collectonly:
+        if runs_no_test(self._config):
             return
         for item in session.items:
             baseline = baseline_of(item)
@@ -81,7 +82,7 @@ class Resuming:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Run a stand-in for a test whose earlier verdict stands, and leave every other to pytest."""
-        baseline = None if isinstance(item, ResumedItem) else baseline_of(item)
+        baseline = None if isinstance(item, ResumedItem) or runs_no_test(self._config) else baseline_of(item)
         if baseline is None:
             return None
         asked = self._asked[item.nodeid] = self._kept().begin(baseline, nodeid=plain_nodeid(item), path=item.path)

@@ -14,8 +14,8 @@ LIGHT = """
 import sys
 import esa_pytest.plugin
 names = (
-    "cluster", "cluster.hooks", "commands", "errors", "evaluation", "evaluation.ranks", "exit_status", "options",
-    "plugin", "resume", "resume.hooks", "session", "standing",
+    "cluster", "cluster.hooks", "errors", "evaluation", "evaluation.ranks", "exit_status", "invocation", "options",
+    "plugin", "resume", "resume.hooks", "session", "standing", "stash",
 )
 light = {"esa_pytest", *(f"esa_pytest.{name}" for name in names)}
 assert {name for name in sys.modules if name.startswith("esa_pytest")} == light
@@ -109,8 +109,17 @@ def test_deselected_baselines_are_no_failure(recorded: Project) -> None:
     result.stdout.no_fnmatch_line("esa: *")
 
 
-def test_collecting_alone_is_no_failure(recorded: Project) -> None:
-    assert recorded.run("--collect-only").ret == pytest.ExitCode.OK
+@pytest.mark.parametrize("option", ["--collect-only", "--setup-plan", "--setup-only"])
+@pytest.mark.parametrize("more", [(), ("--esa-resume",)], ids=["anew", "resumed"])
+def test_a_run_of_no_test_is_no_failure_and_takes_no_verdict_away(
+    recorded: Project, option: str, more: tuple[str, ...]
+) -> None:
+    recorded.run()
+    marks = [*recorded.output.glob("judged-*")]
+    result = recorded.run(option, *more)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.no_fnmatch_line("esa: *")
+    assert [*recorded.output.glob("judged-*")] == marks != []
 
 
 def test_the_benchmark_keeps_throughput_efficiency_and_memory(recorded: Project) -> None:

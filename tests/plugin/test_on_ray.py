@@ -181,6 +181,12 @@ class TestRecording:
         assert len(ledger.read_bytes().splitlines()) == 2
 
 
+@pytest.mark.usefixtures("here")
+def test_what_only_shows_its_fixtures_is_not_judged_on_a_cluster(recorded: Project) -> None:
+    recorded.write_test("def test_it(esa_baseline):\n    raise AssertionError\n")
+    assert recorded.run("--esa-ray", "auto", "--setup-only").ret == pytest.ExitCode.OK
+
+
 class TestLost:
     """What one test of a baseline leaves where another one is lost."""
 
