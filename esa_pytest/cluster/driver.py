@@ -16,7 +16,7 @@ from esa_pytest.cluster.events import Machines
 from esa_pytest.cluster.expected import expected_seconds
 from esa_pytest.cluster.jobs import Answer, Job
 from esa_pytest.cluster.loop import Ending, Loop, Task
-from esa_pytest.cluster.needs import Node, need_of
+from esa_pytest.cluster.needs import THREADS, Node, need_of, threads_of
 from esa_pytest.cluster.order import longest_first
 from esa_pytest.errors import ClusterError
 from esa_pytest.golden.environment import variables
@@ -33,7 +33,6 @@ from esa_pytest.settings import Settings
 
 # A line for people on a report: on which node the test was judged, and what was lost before.
 PROPERTY = "esa_cluster"
-_THREADS = "OMP_NUM_THREADS"
 _PASSED_ON = re.compile(r"^(ESA_|HF_|TOKENIZERS_)")
 # Of pytest's own command line, by the name of their value: what a test's outcome may hang on.
 _FLAGS = {"update_snapshots": "--snapshot-update", "update_new_snapshots_only": "--snapshot-update-new-only"}
@@ -75,7 +74,7 @@ class Driver:
         Where goldens are written, the tests of one baseline go one after another, each with what the one before it
         recorded, as in one process.
         """
-        threads = int(os.environ.get(_THREADS) or 1)
+        threads = threads_of(os.environ.get(THREADS, ""))
         seconds = expected_seconds(self._settings.baselines, self._settings.output_dir)
         order = longest_first(
             list(self._items.values()),
@@ -234,7 +233,7 @@ def _variables(threads: int | None) -> dict[str, str | None]:
     """The driver's variables that may change a result; Ray chooses a number of threads where there is none."""
     chosen = {name.removeprefix("env."): value for name, value in variables().items()}
     passed = {name: value for name, value in os.environ.items() if _PASSED_ON.match(name) and name != "ESA_CACHE"}
-    return {_THREADS: None if threads is None else str(threads), "PYTEST_ADDOPTS": None, **chosen, **passed}
+    return {THREADS: None if threads is None else str(threads), "PYTEST_ADDOPTS": None, **chosen, **passed}
 
 
 def _shown(folder: Path, root: Path) -> str:

@@ -144,9 +144,11 @@ def _stop_early(session: pytest.Session) -> None:
 
 
 def _checked(address: str) -> str:
+    from esa_pytest.cluster.needs import THREADS, threads_of
     from esa_pytest.cluster.ray_machines import checked_address, ray_or_refuse
 
     checked = checked_address(address)
+    threads_of(os.environ.get(THREADS, ""))
     ray_or_refuse()
     return checked
 

@@ -94,8 +94,9 @@ def test_workers_that_judge_nothing_are_not_green(recorded: Project) -> None:
     result.stdout.fnmatch_lines(["esa: judged 0 of 1"])
 
 
-def test_without_syrupy_it_is_a_usage_error(recorded: Project) -> None:
-    result = recorded.run("-p", "no:syrupy")
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["one process", "a worker"])
+def test_without_syrupy_it_is_a_usage_error(recorded: Project, workers: tuple[str, ...]) -> None:
+    result = recorded.run("-p", "no:syrupy", *workers)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
         ["ERROR: esa-pytest keeps its goldens through syrupy, which -p no:syrupy switches off; leave that option out."]

@@ -92,6 +92,15 @@ def test_an_address_that_is_none(project: Project) -> None:
     )
 
 
+@pytest.mark.parametrize("threads", ["many", "0", ",4", "-1,4"])
+def test_a_number_of_threads_that_is_none(project: Project, monkeypatch: pytest.MonkeyPatch, threads: str) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    told = refused(project, "--esa-ray", "127.0.0.1:1")
+    assert told == (
+        f"ERROR: OMP_NUM_THREADS is {threads!r}; a cluster takes a whole number from 1 on, or several as 4,2."
+    )
+
+
 def test_what_no_node_could_judge_leaves_a_manifest_that_says_so(
     recorded: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
