@@ -11,7 +11,7 @@ import pytest
 from esa_pytest.evaluation.ranks import agreed_status
 from esa_pytest.exit_status import Failure, status_of
 from esa_pytest.invocation import runs_no_test
-from esa_pytest.resume.hooks import FIXTURE, PROPERTY, RECORDED
+from esa_pytest.resume.hooks import FIXTURE, PROPERTY, RECORDED, RERUN
 
 if TYPE_CHECKING:
     from esa_pytest.settings import Settings
@@ -50,6 +50,8 @@ class Standing:
         self._failed: dict[str, str] = {}
         self._remarks: dict[str, list[str]] = {}
         self._not_collected: set[str] = set()
+        # What was run again though its verdict was there.
+        self._rerun: set[str] = set()
 
     def select(self, items: Sequence[pytest.Item]) -> None:
         """Note which baselines were selected; a worker tells them to its controller."""
@@ -60,6 +62,8 @@ class Standing:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note what became of a baseline; under xdist this runs where the reports arrive."""
+        if report.nodeid in self._rerun:
+            return
         properties = dict(report.user_properties)
         if "esa_outcome" in properties:
             self._outcomes[report.nodeid] = str(properties["esa_outcome"])
@@ -68,6 +72,11 @@ class Standing:
         if report.failed:
             self._failed.setdefault(report.nodeid, report.when)
         self._remarks[report.nodeid] = [f"  {properties[name]}" for name in REMARKS if name in properties]
+        if str(report.outcome) == RERUN and self._outcomes.get(report.nodeid) in JUDGED:
+            # What a later attempt finds takes no verdict away.
+            self._rerun.add(report.nodeid)
+            self._failed[report.nodeid] = report.when
+            self._remarks[report.nodeid].append("  rerun          by another plugin; this first verdict stands")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note a file that could not be collected, which need not end the session."""

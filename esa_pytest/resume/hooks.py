@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from esa_pytest.invocation import runs_no_test
+from esa_pytest.invocation import run_once, runs_no_test
 from esa_pytest.stash import CHECKED
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ FIXTURE = "esa_baseline"
 # A line for people on a test's report: that its verdict is an earlier one, or why an earlier one does not stand.
 PROPERTY = "esa_resumed"
 RECORDED = "recorded"
+# What pytest-rerunfailures calls the failed report of an attempt that it follows by another one.
+RERUN = "rerun"
 _RUN = pytest.StashKey[str]()
 
 
@@ -111,6 +113,10 @@ class Resuming:
         asked = self._asked.get(report.nodeid)
         if asked is None or asked.earlier is not None:
             return
+        if str(report.outcome) == RERUN:
+            # A verdict that took more than one attempt is none that stands.
+            del self._asked[report.nodeid]
+            return
         self._reports.setdefault(report.nodeid, []).append(report)
         if report.when == "teardown":
             reports = self._reports.pop(report.nodeid)
@@ -165,6 +171,7 @@ def run_id(config: pytest.Config) -> str:
 def _stand_in(item: pytest.Item, earlier: "Mark") -> ResumedItem:
     assert item.parent is not None  # noqa: S101  (a test lies in a module)
     made: ResumedItem = ResumedItem.from_parent(item.parent, name=item.name, nodeid=item.nodeid)
+    run_once(made)
     made.earlier = earlier
     made.told = f"resumed        judged at {earlier.utc}, and nothing that decides has changed since"
     return made

@@ -103,6 +103,48 @@ def test_without_syrupy_it_is_a_usage_error(recorded: Project, workers: tuple[st
     )
 
 
+DRIFTS_ONCE = """
+from pathlib import Path
+
+def test_baseline(esa_baseline):
+    weight = esa_baseline.model.get_parameter("model.layers.1.mlp.down_proj.weight")
+    first = not Path("attempts").exists()
+    with Path("attempts").open("a") as attempts:
+        attempts.write("x")
+    weight.data.mul_(16.0 if first else 1 / 16)
+    esa_baseline.check()
+"""
+
+
+class TestRerunFailures:
+    def attempts(self, project: Project) -> int:
+        return len((project.pytester.path / "attempts").read_text(encoding="utf-8"))
+
+    @pytest.mark.parametrize("options", [("--reruns", "1"), ("--reruns", "1", "-m", "not flaky")], ids=" ".join)
+    def test_a_baseline_is_judged_once(self, recorded: Project, options: tuple[str, ...]) -> None:
+        recorded.write_test(DRIFTS_ONCE)
+        first = recorded.run(*options)
+        assert (first.ret, self.attempts(recorded)) == (Status.DRIFTED, 1)
+        first.assert_outcomes(failed=1)
+        resumed = recorded.run(*options, "--esa-resume")
+        assert (resumed.ret, self.attempts(recorded)) == (Status.DRIFTED, 1)
+        assert resumed.parseoutcomes() == {"failed": 1}
+
+    def test_where_it_is_forced_the_first_verdict_stands(self, recorded: Project) -> None:
+        recorded.write_test(DRIFTS_ONCE)
+        result = recorded.run("--force-reruns", "1")
+        assert (result.ret, self.attempts(recorded)) == (Status.DRIFTED, 2)
+        result.stdout.fnmatch_lines(
+            [
+                "test_it.py::test_baseline[[]tiny-smoke]",
+                "  unexplained-bits *",
+                "  rerun          by another plugin; this first verdict stands",
+                "esa: judged 1 of 1",
+            ]
+        )
+        assert not [*recorded.output.glob("judged-*")]
+
+
 def test_deselected_baselines_are_no_failure(recorded: Project) -> None:
     recorded.write_test("def test_baseline(esa_baseline):\n    esa_baseline.check()\n\ndef test_other():\n    pass\n")
     result = recorded.run("-k", "other")
