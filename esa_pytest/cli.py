@@ -1,6 +1,8 @@
 """`esa`: what is no test. Every command takes pytest's options and reads the same settings as a test run."""
 
 import argparse
+import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -82,6 +84,15 @@ class _InPlaceOfASession:
     def __init__(self, command: Command, arguments: argparse.Namespace) -> None:
         self._command = command
         self._arguments = arguments
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_load_initial_conftests(
+        self, early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+    ) -> None:
+        """A project's `addopts` may hold an option of its conftest.py, which is not loaded; the others hold here."""
+        unknown = parser.parse_known_and_unknown_args(args)[1]
+        added = [*early_config.getini("addopts"), *shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
+        args[:] = [each for each in args if each not in unknown or each not in added]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> int:

@@ -1,4 +1,4 @@
-"""The command that runs one test alone, as people are told it. Light."""
+"""What pytest was asked for: whether it runs tests at all, how often, and the command that runs one alone. Light."""
 
 import shlex
 
@@ -13,3 +13,18 @@ def command_of(item: pytest.Item) -> str:
     if module == PACKAGED_SUITE:
         return f"pytest --pyargs {shlex.quote(f'{PACKAGED_SUITE}::{item.name}')}"
     return f"pytest {shlex.quote(item.nodeid)}"
+
+
+def runs_no_test(config: pytest.Config) -> bool:
+    """Whether tests are only collected or shown with their fixtures, so that nothing becomes of them."""
+    # `--setup-plan` sets the option of `--setup-only` too, later than a plugin may ask.
+    return any(config.getoption(name, default=False) for name in ("collectonly", "setuponly", "setupplan"))
+
+
+def run_once(item: pytest.Item) -> None:
+    """Keep pytest-rerunfailures from running a test again: a later verdict would take the place of the first one.
+
+    To be called once tests are selected, since the mark would have `-m "not flaky"` leave the test out.
+    """
+    if item.config.pluginmanager.hasplugin("rerunfailures"):
+        item.add_marker(pytest.mark.flaky(reruns=0), append=False)

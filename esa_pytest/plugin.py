@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from esa_pytest.cluster.hooks import ADDRESS, LongestFirst, OnRay, refuse_under_torchrun, silence
+from esa_pytest.cluster.hooks import ADDRESS, LongestFirst, OnRay, distributes, refuse_under_torchrun, silence
 from esa_pytest.evaluation.ranks import is_follower
+from esa_pytest.invocation import run_once
 from esa_pytest.options import add_options, is_configured
 from esa_pytest.resume.hooks import FIXTURE, Resuming
-from esa_pytest.session import SESSION, BaselineSession, settings_or_usage_error
-from esa_pytest.standing import JUDGED, STANDING, Standing
+from esa_pytest.session import SESSION, BaselineSession, refuse_without_syrupy, settings_or_usage_error
+from esa_pytest.standing import JUDGED, STANDING, Standing, is_guarded
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(LongestFirst(config, settings=session.settings), "esa-longest-first")
     if is_configured(config):
         settings_or_usage_error(session)
+        if distributes(config):
+            # A worker could only end by it, with a traceback.
+            refuse_without_syrupy(config)
     if (address := config.getoption(ADDRESS)) is not None:
         config.pluginmanager.register(OnRay(config, address, settings=session.settings), "esa-on-ray")
 
@@ -67,7 +71,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Note which baselines were selected."""
+    """Note which baselines were selected, each to be judged once."""
+    for item in session.items:
+        if is_guarded(item):
+            run_once(item)
     session.config.stash[STANDING].select(session.items)
 
 

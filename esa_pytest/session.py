@@ -85,10 +85,8 @@ class BaselineSession:
             pytest.UsageError: syrupy is switched off.
         """
         guarded = [item for item in items if is_guarded(item)]
-        if guarded and not self._config.pluginmanager.hasplugin("syrupy"):
-            raise pytest.UsageError(
-                "esa-pytest keeps its goldens through syrupy, which -p no:syrupy switches off; leave that option out."
-            )
+        if guarded:
+            refuse_without_syrupy(self._config)
         if self._benchmarks():
             for item in guarded:
                 names = getattr(item, "fixturenames", [])
@@ -165,6 +163,18 @@ def _with_causes(error: BaseException | None) -> list[BaseException]:
             ahead += [error.__cause__, error.__context__]
             ahead += error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     return found
+
+
+def refuse_without_syrupy(config: pytest.Config) -> None:
+    """Goldens are read and written through it.
+
+    Raises:
+        pytest.UsageError: it is switched off.
+    """
+    if not config.pluginmanager.hasplugin("syrupy"):
+        raise pytest.UsageError(
+            "esa-pytest keeps its goldens through syrupy, which -p no:syrupy switches off; leave that option out."
+        )
 
 
 def settings_or_usage_error(session: BaselineSession) -> None:

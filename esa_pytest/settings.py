@@ -13,6 +13,7 @@ import pytest
 from esa_pytest.baselines.catalog import Baseline, Catalog, expand_matrix, load_catalog
 from esa_pytest.drift.rules import TOLERANCE_NAMES, TOLERANCES, ResourceMode, Rules
 from esa_pytest.errors import SettingError
+from esa_pytest.homes import expanded
 from esa_pytest.options import OPTIONS, Given, given
 
 DEFAULT_MATRIX = {"smoke": ["smollm2-135m"]}
@@ -161,7 +162,7 @@ def _device(choice: Given) -> str:
 def _folder(choice: Given, root: Path) -> Path:
     if not isinstance(choice.value, str) or not choice.value.strip():
         raise SettingError(f"{choice.origin} is {choice.value!r}; it takes the name of a folder.")
-    return root / Path(choice.value).expanduser()
+    return root / expanded(choice.value, origin=choice.origin)
 
 
 def _text(choice: Given) -> str | None:

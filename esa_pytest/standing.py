@@ -10,7 +10,8 @@ import pytest
 
 from esa_pytest.evaluation.ranks import agreed_status
 from esa_pytest.exit_status import Failure, status_of
-from esa_pytest.resume.hooks import FIXTURE, PROPERTY, RECORDED
+from esa_pytest.invocation import runs_no_test
+from esa_pytest.resume.hooks import FIXTURE, PROPERTY, RECORDED, RERUN
 
 if TYPE_CHECKING:
     from esa_pytest.settings import Settings
@@ -48,6 +49,9 @@ class Standing:
         # The phase in which a test failed.
         self._failed: dict[str, str] = {}
         self._remarks: dict[str, list[str]] = {}
+        self._not_collected: set[str] = set()
+        # What was run again though its verdict was there.
+        self._rerun: set[str] = set()
 
     def select(self, items: Sequence[pytest.Item]) -> None:
         """Note which baselines were selected; a worker tells them to its controller."""
@@ -58,6 +62,8 @@ class Standing:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note what became of a baseline; under xdist this runs where the reports arrive."""
+        if report.nodeid in self._rerun:
+            return
         properties = dict(report.user_properties)
         if "esa_outcome" in properties:
             self._outcomes[report.nodeid] = str(properties["esa_outcome"])
@@ -66,6 +72,16 @@ class Standing:
         if report.failed:
             self._failed.setdefault(report.nodeid, report.when)
         self._remarks[report.nodeid] = [f"  {properties[name]}" for name in REMARKS if name in properties]
+        if str(report.outcome) == RERUN and self._outcomes.get(report.nodeid) in JUDGED:
+            # What a later attempt finds takes no verdict away.
+            self._rerun.add(report.nodeid)
+            self._failed[report.nodeid] = report.when
+            self._remarks[report.nodeid].append("  rerun          by another plugin; this first verdict stands")
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a file that could not be collected, which need not end the session."""
+        if report.failed:
+            self._not_collected.add(report.nodeid)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:  # noqa: ARG002  (xdist's signature)
@@ -81,6 +97,7 @@ class Standing:
         if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return exitstatus
         failures = [self._failure(nodeid) for nodeid in self._failed]
+        failures += [Failure(guarded=False) for _ in self._not_collected]
         unjudged = self._nothing_judged() and not self._settings().allow_unjudged
         # Without a failed test pytest has a reason of its own.
         return int(status_of(failures, nothing_judged=unjudged) if failures or unjudged else exitstatus)
@@ -97,20 +114,20 @@ class Standing:
 
     def _nothing_judged(self) -> bool:
         is_worker = hasattr(self._config, "workerinput")
-        if is_worker or not self._selected or self._config.option.collectonly:
+        if is_worker or not self._selected or runs_no_test(self._config):
             return False
         return not any(outcome in JUDGED or outcome == RECORDED for outcome in self._outcomes.values())
 
     def summary(self) -> list[str]:
         """The lines at the end of the terminal's output; none where no baseline was selected."""
-        if not self._selected or self._config.option.collectonly:
+        if not self._selected or runs_no_test(self._config):
             return []
         lines: list[str] = []
-        heads: set[str] = set()
+        above = None
         for nodeid, report in self._reports.items():
             head, *body = report.split("\n")
-            lines += [head] if head not in heads else []
-            heads.add(head)
+            lines += [head] if head != above else []
+            above = head
             lines += [nodeid, *body, *self._remarks[nodeid]]
         return [*lines, *self._advice(), *self._tally()]
 

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from esa_pytest.baselines.context_plan import ContextPlan
 from esa_pytest.baselines.sources import CorpusSource, DeviceType, Distribution, Entry, ModelSource, Name, PositiveInt
 from esa_pytest.errors import SettingError
+from esa_pytest.homes import expanded
 
 # `<model>@full` is the model's true shape with random weights.
 FULL_TWIN = "full"
@@ -153,7 +154,7 @@ def _completed(table: str, packaged: dict[str, Any], entry: Any, *, folder: Path
     completed = _laid_over(packaged, entry) if table == "types" else dict(entry)
     for key in ("path", "config") if table == "models" else ("path",):
         if key in completed:
-            completed[key] = folder / Path(str(completed[key])).expanduser()
+            completed[key] = folder / expanded(str(completed[key]), origin=f"{key} in [tool.esa.{table}]")
     if table == "models":
         completed.setdefault(
             "source", "hub" if "repo" in completed else "random" if "config" in completed else "folder"

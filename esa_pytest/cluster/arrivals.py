@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from esa_pytest.cluster.jobs import Answer
-from esa_pytest.errors import ClusterError, EsaError
+from esa_pytest.errors import ClusterError, EsaError, GoldenError
 from esa_pytest.evaluation.cache import write_atomically
-from esa_pytest.golden.files import write_packed
-from esa_pytest.golden.ledger import LedgerEntry, parse
+from esa_pytest.golden.files import read_golden, write_packed
+from esa_pytest.golden.ledger import UNREADABLE, LedgerEntry, parse
 from esa_pytest.golden.ledger_files import seal_at, write_accepted
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import join_pair, unpack
@@ -90,6 +90,19 @@ def _accept(answer: Answer, place: GoldenLocation) -> None:
 
 
 def _refuse_changed(location: GoldenLocation, entry: LedgerEntry) -> None:
-    before = None if entry.old is None else entry.old.judged_sha256
-    if seal_at(location) != before:
+    if entry.old is not None:
+        changed = seal_at(location) != entry.old.judged_sha256
+    elif entry.outcome == UNREADABLE:
+        # A damaged one is what is to be replaced, whatever seal it bears.
+        changed = _is_sound(location)
+    else:
+        changed = location.json.exists()
+    if changed:
         raise ClusterError(f"the golden {location.json} changed while a node recorded it")
+
+
+def _is_sound(location: GoldenLocation) -> bool:
+    try:
+        return read_golden(location) is not None
+    except GoldenError:
+        return False

@@ -1,7 +1,7 @@
 """The bookkeeping of a cluster run: which test is on which try, and that each gets exactly one final report. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -29,8 +29,16 @@ class Book:
     given up can no longer answer.
     """
 
-    def __init__(self, tests: Iterable[str], *, most_tries: int) -> None:
+    def __init__(self, tests: Iterable[str], *, most_tries: int, after: Mapping[str, str] | None = None) -> None:
+        """Begin with every test waiting.
+
+        Args:
+            tests: of the run.
+            most_tries: of each.
+            after: for a test that is to wait for another one, which that is; without circles.
+        """
         self._state = dict.fromkeys(tests, State.WAITING)
+        self._after = dict(after or {})
         self._tries: Counter[str] = Counter()
         self._losses: dict[str, list[str]] = {test: [] for test in self._state}
         self._most_tries = most_tries
@@ -45,7 +53,7 @@ class Book:
         """The tries to start now; they count as running from here on."""
         if self._stopped:
             return []
-        waiting = [test for test, state in self._state.items() if state is State.WAITING]
+        waiting = [test for test, state in self._state.items() if state is State.WAITING and not self._is_held(test)]
         for test in waiting:
             self._state[test] = State.RUNNING
             self._tries[test] += 1
@@ -84,6 +92,9 @@ class Book:
         """Start nothing more; the tries that are running, to be cancelled. An answer that is there still counts."""
         self._stopped = True
         return self.running()
+
+    def _is_held(self, test: str) -> bool:
+        return test in self._after and self._state[self._after[test]] is not State.FINAL
 
     def _current(self, test: str) -> Try:
         return Try(test=test, number=self._tries[test])

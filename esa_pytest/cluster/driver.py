@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from esa_pytest.cluster.events import Machines
 from esa_pytest.cluster.expected import expected_seconds
 from esa_pytest.cluster.jobs import Answer, Job
 from esa_pytest.cluster.loop import Ending, Loop, Task
-from esa_pytest.cluster.needs import need_of
+from esa_pytest.cluster.needs import THREADS, Node, need_of, threads_of
 from esa_pytest.cluster.order import longest_first
 from esa_pytest.errors import ClusterError
 from esa_pytest.golden.environment import variables
@@ -26,13 +27,12 @@ from esa_pytest.options import OPTIONS
 from esa_pytest.report.documents import MANIFEST
 from esa_pytest.report.layout import count
 from esa_pytest.resume.hooks import baseline_of, plain_nodeid
-from esa_pytest.resume.marks import PREFIX, forget_mark, mark_path
+from esa_pytest.resume.marks import PREFIX, forget_mark, forget_marks, mark_path
 from esa_pytest.resume.states import code_state, source_state
 from esa_pytest.settings import Settings
 
 # A line for people on a report: on which node the test was judged, and what was lost before.
 PROPERTY = "esa_cluster"
-_THREADS = "OMP_NUM_THREADS"
 _PASSED_ON = re.compile(r"^(ESA_|HF_|TOKENIZERS_)")
 # Of pytest's own command line, by the name of their value: what a test's outcome may hang on.
 _FLAGS = {"update_snapshots": "--snapshot-update", "update_new_snapshots_only": "--snapshot-update-new-only"}
@@ -48,6 +48,8 @@ class Driver:
         self._settings = settings
         self._items: dict[str, pytest.Item] = {item.nodeid: item for item in items}
         self._checked: set[str] = set()
+        # What no node could judge, by the baseline: its last test, and why.
+        self._unjudged: dict[str, tuple[pytest.Item, ClusterError]] = {}
 
     def run(self, machines: Machines, *, stop: Any) -> None:
         """Judge every test.
@@ -56,25 +58,46 @@ class Driver:
             machines: the cluster.
             stop: called after each report; raises where the session is to end early.
         """
-        threads = int(os.environ.get(_THREADS) or 1)
-        nodes = machines.nodes()
+
+        def ended(ending: Ending) -> None:
+            self._report(ending)
+            stop()
+
+        try:
+            Loop(self._tasks(machines.nodes()), machines, ended=ended).run()
+        finally:
+            self._leave_unjudged()
+
+    def _tasks(self, nodes: Sequence[Node]) -> dict[str, Task]:
+        """What each test is for the cluster, those in front that take longest.
+
+        Where goldens are written, the tests of one baseline go one after another, each with what the one before it
+        recorded, as in one process.
+        """
+        threads = threads_of(os.environ.get(THREADS, ""))
         seconds = expected_seconds(self._settings.baselines, self._settings.output_dir)
         order = longest_first(
             list(self._items.values()),
             group=lambda item: item.nodeid,
             seconds=lambda item: seconds.get(_guarded(item).id, 0.0),
         )
-        tasks = {}
+        tasks: dict[str, Task] = {}
+        last: dict[str, str] = {}
         for item in order:
-            need = need_of(_guarded(item), device=self._settings.device, nodes=nodes, threads=threads)
-            job = self._job(item, threads=None if need.gpus else threads)
-            tasks[item.nodeid] = Task(payload=job.model_dump_json().encode(), need=need)
+            baseline = _guarded(item)
+            need = need_of(baseline, device=self._settings.device, nodes=nodes, threads=threads)
+            payload = partial(self._payload, item, threads=None if need.gpus else threads)
+            after = last.get(baseline.id) if self._writes else None
+            tasks[item.nodeid] = Task(payload=payload, need=need, after=after)
+            last[baseline.id] = item.nodeid
+        return tasks
 
-        def ended(ending: Ending) -> None:
-            self._report(ending)
-            stop()
+    @property
+    def _writes(self) -> bool:
+        return any(getattr(self._config.option, name, False) for name in _FLAGS)
 
-        Loop(tasks, machines, ended=ended).run()
+    def _payload(self, item: pytest.Item, *, threads: int | None) -> bytes:
+        return self._job(item, threads=threads).model_dump_json().encode()
 
     def _job(self, item: pytest.Item, *, threads: int | None) -> Job:
         settings, baseline = self._settings, _guarded(item)
@@ -93,7 +116,7 @@ class Driver:
             code=code_state(),
             source=source_state(item.path, settings.root),
             goldens={path.name: path.read_bytes() for path in goldens.glob("[!.]*") if path.is_file()},
-            earlier=_earlier(settings.output_dir / baseline.folder, nodeid) if settings.resume else {},
+            earlier=_earlier(self._output(item), nodeid) if settings.resume else {},
             golden_shown=_shown(settings.golden_dir, settings.root),
         )
 
@@ -129,7 +152,8 @@ class Driver:
             except ClusterError as refused:
                 error = str(refused)
         if error is not None:
-            self._leave_unjudged(item, ClusterError(error))
+            forget_mark(self._output(item), plain_nodeid(item))
+            self._unjudged[_guarded(item).id] = (item, ClusterError(error))
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         line = _line(answer, ending)
         for report in self._reports(item, answer, error):
@@ -147,14 +171,21 @@ class Driver:
         marks = {name: data for name, data in answer.outputs.items() if name.startswith(PREFIX)}
         return answer.model_copy(update={"outputs": marks})
 
-    def _leave_unjudged(self, item: pytest.Item, error: ClusterError) -> None:
-        """A manifest that says why, in the place of what the run before has left."""
-        settings, baseline = self._settings, _guarded(item)
-        folder = settings.output_dir / baseline.folder
-        now = provenance(settings.root, reason=settings.reason)
-        forget_mark(folder, plain_nodeid(item))
-        subject = subject_of(baseline, command=command_of(item))
-        write_unjudged(folder, subject, skipped=False, error=error, provenance=now)
+    def _leave_unjudged(self) -> None:
+        """Manifests that say why, in the place of what the run before has left.
+
+        Last of all: a check that has passed, or that stands, may come home after a test that asked for less was lost,
+        and its documents stay.
+        """
+        for name, (item, error) in self._unjudged.items():
+            if name not in self._checked:
+                forget_marks(self._output(item))
+                now = provenance(self._settings.root, reason=self._settings.reason)
+                subject = subject_of(_guarded(item), command=command_of(item))
+                write_unjudged(self._output(item), subject, skipped=False, error=error, provenance=now)
+
+    def _output(self, item: pytest.Item) -> Path:
+        return self._settings.output_dir / _guarded(item).folder
 
     def _reports(self, item: pytest.Item, answer: Answer | None, error: str | None) -> list[pytest.TestReport]:
         if answer is None or error is not None:
@@ -202,7 +233,7 @@ def _variables(threads: int | None) -> dict[str, str | None]:
     """The driver's variables that may change a result; Ray chooses a number of threads where there is none."""
     chosen = {name.removeprefix("env."): value for name, value in variables().items()}
     passed = {name: value for name, value in os.environ.items() if _PASSED_ON.match(name) and name != "ESA_CACHE"}
-    return {_THREADS: None if threads is None else str(threads), "PYTEST_ADDOPTS": None, **chosen, **passed}
+    return {THREADS: None if threads is None else str(threads), "PYTEST_ADDOPTS": None, **chosen, **passed}
 
 
 def _shown(folder: Path, root: Path) -> str:

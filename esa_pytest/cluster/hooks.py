@@ -10,6 +10,7 @@ import pytest
 
 from esa_pytest.errors import ClusterError
 from esa_pytest.evaluation.ranks import world_size
+from esa_pytest.invocation import runs_no_test
 from esa_pytest.options import is_configured
 from esa_pytest.resume.hooks import baseline_of
 
@@ -85,7 +86,7 @@ class OnRay:
         """Judge the guarded tests on the cluster, then run all others here."""
         guarded = [item for item in session.items if baseline_of(item) is not None]
         failed_to_collect = session.testsfailed and not session.config.option.continue_on_collection_errors
-        if failed_to_collect or session.config.option.collectonly or not guarded:
+        if failed_to_collect or runs_no_test(self._config) or not guarded:
             return None
         from esa_pytest.cluster.driver import Driver
 
@@ -143,9 +144,11 @@ def _stop_early(session: pytest.Session) -> None:
 
 
 def _checked(address: str) -> str:
+    from esa_pytest.cluster.needs import THREADS, threads_of
     from esa_pytest.cluster.ray_machines import checked_address, ray_or_refuse
 
     checked = checked_address(address)
+    threads_of(os.environ.get(THREADS, ""))
     ray_or_refuse()
     return checked
 

@@ -1,7 +1,8 @@
 """The driver's loop: start what is due, hear what happens, make each test final once. Knows neither Ray nor pytest."""
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from esa_pytest.cluster.book import Book, Try
@@ -17,10 +18,17 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One test as the cluster gets it: the JSON of its `Job`, and what it needs."""
+    """One test as the cluster gets it.
 
-    payload: bytes
+    Attributes:
+        payload: gives the JSON of its `Job`, as things are when a try begins.
+        need: what it takes of its node.
+        after: the test that must have ended before it begins; None where it waits for none.
+    """
+
+    payload: Callable[[], bytes]
     need: Need
+    after: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +65,9 @@ class Loop:
         self._machines = machines
         self._ended = ended
         self._clock = clock
-        self._book = Book(tasks, most_tries=MOST_TRIES)
-        self._hopeless_since: float | None = None
+        after = {test: task.after for test, task in tasks.items() if task.after is not None}
+        self._book = Book(tasks, most_tries=MOST_TRIES, after=after)
+        self._hopeless_since: dict[Need, float] = {}
 
     def run(self) -> None:
         """Until every test has ended.
@@ -69,17 +78,24 @@ class Loop:
             while self._book.open:
                 for attempt in self._book.due():
                     task = self._tasks[attempt.test]
-                    self._machines.start(attempt, task.payload, task.need)
-                for event in self._machines.events(seconds=TICK_SECONDS):
-                    self._hear(event)
+                    self._machines.start(attempt, task.payload(), task.need)
+                self._hear_all(self._machines.events(seconds=TICK_SECONDS))
                 self._give_up_hopeless()
         finally:
-            running = self._book.stop()
-            if running:
-                for event in self._machines.events(seconds=0.0):
-                    if isinstance(event, Answered):
-                        self._hear(event)
-                self._machines.cancel(self._book.running())
+            if self._book.stop():
+                self._end_early()
+
+    def _end_early(self) -> None:
+        try:
+            self._hear_all([event for event in self._machines.events(seconds=0.0) if isinstance(event, Answered)])
+        finally:
+            self._machines.cancel(self._book.running())
+
+    def _hear_all(self, events: Sequence[Event]) -> None:
+        """Tell of each, also where telling of one ends the session: machines tell of an event once."""
+        with contextlib.ExitStack() as told:
+            for event in reversed(events):
+                told.callback(self._hear, event)
 
     def _hear(self, event: Event) -> None:
         attempt = event.attempt
@@ -109,13 +125,14 @@ class Loop:
         """End the tests whose need no node that is alive can meet, once there was time for nodes to come."""
         running = self._book.running()
         nodes = self._machines.nodes() if running else ()
-        hopeless = [each for each in running if not any(node.fits(self._tasks[each.test].need) for node in nodes)]
-        if not hopeless:
-            self._hopeless_since = None
-            return
+        needs = {self._tasks[attempt.test].need for attempt in running}
         now = self._clock()
-        self._hopeless_since = now if self._hopeless_since is None else self._hopeless_since
-        if now - self._hopeless_since < PATIENCE_SECONDS:
+        self._hopeless_since = {
+            need: self._hopeless_since.get(need, now) for need in needs if not any(node.fits(need) for node in nodes)
+        }
+        given_up = {need for need, since in self._hopeless_since.items() if now - since >= PATIENCE_SECONDS}
+        hopeless = [attempt for attempt in running if self._tasks[attempt.test].need in given_up]
+        if not hopeless:
             return
         self._machines.cancel(hopeless)
         has = ", ".join(f"{node.name} ({node.gpus:g} GPUs, {node.cpus:g} CPUs)" for node in nodes) or "no node at all"

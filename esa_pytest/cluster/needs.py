@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.errors import ClusterError
+
+THREADS = "OMP_NUM_THREADS"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,18 @@ class Node:
     def fits(self, need: Need) -> bool:
         """Whether the need could ever be met here."""
         return self.cpus >= need.cpus and self.gpus >= need.gpus
+
+
+def threads_of(given: str) -> int:
+    """How many threads a task on CPUs computes with: the first number of OMP_NUM_THREADS, 1 where there is none.
+
+    Raises:
+        ClusterError: it is no number.
+    """
+    first = (given.strip() or "1").partition(",")[0].strip()
+    if not first.isdecimal() or int(first) < 1:
+        raise ClusterError(f"{THREADS} is {given!r}; a cluster takes a whole number from 1 on, or several as 4,2.")
+    return int(first)
 
 
 def need_of(baseline: Baseline, *, device: str, nodes: Sequence[Node], threads: int) -> Need:

@@ -42,6 +42,11 @@ class _Listener:
         """Whether the session has checked its baseline by all rules."""
         return self._config is not None and bool(self._config.stash[CHECKED])
 
+    @property
+    def finished(self) -> bool:
+        """Whether the test has been through its last phase."""
+        return bool(self.reports) and self.reports[-1]["when"] == "teardown"
+
     def pytest_configure(self, config: pytest.Config) -> None:
         self._config = config
 
@@ -105,11 +110,12 @@ def _run(job: Job) -> Answer:
         ]
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             status = pytest.main(arguments, plugins=[listener])
+        if not listener.finished:
+            return Answer(node=platform.node(), error=_trouble(listener, printed.getvalue(), int(status)))
         private, shown = str(goldens.parent), job.golden_shown
         return Answer(
             node=platform.node(),
             reports=tuple(_told(report, private, shown) for report in listener.reports),
-            error=None if listener.reports else _trouble(listener, printed.getvalue(), int(status)),
             checked=listener.checked,
             outputs={name: data for name, data in _read(outputs, private, shown).items() if _is_news(name, data, job)},
             goldens={name: data for name, data in _read(goldens).items() if data != job.goldens.get(name)},
@@ -126,7 +132,7 @@ def _trouble(listener: _Listener, printed: str, status: int) -> str:
     said = listener.troubles or [line for line in printed.strip().splitlines() if line][-_LAST_LINES:]
     cause = " | ".join(said) or "no message"
     return (
-        f"pytest on the node {platform.node()} ended with {status} and no report ({cause}); run the test alone there."
+        f"pytest on the node {platform.node()} ended with {status}, its test unfinished ({cause}); run it alone there."
     )
 
 

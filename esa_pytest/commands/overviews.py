@@ -74,13 +74,14 @@ def _run(path: Path) -> Run | Unreadable:
 
 def _seen(settings: Settings, folder: Path, found: Sequence[Run | Unreadable]) -> Overview:
     now = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="minutes")
-    there = {run.baseline for run in found if isinstance(run, Run)}
+    # By its name, and where that cannot be read by its folder.
+    there = {run.baseline if isinstance(run, Run) else run.folder for run in found}
     histories, trouble = _histories(settings)
     shown = folder.relative_to(settings.root) if folder.is_relative_to(settings.root) else folder
     return overview(
         found,
         made=f"Made {now} of {shown}",
-        missing=[baseline.id for baseline in settings.baselines if baseline.id not in there],
+        missing=[baseline.id for baseline in settings.baselines if there.isdisjoint((baseline.id, baseline.folder))],
         histories=histories,
         ledger_trouble=trouble,
     )

@@ -12,13 +12,15 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock
 
+from esa_pytest.homes import expanded
+
 PARTIAL = ".partial-"
 
 
 def cache_root() -> Path:
     """`ESA_CACHE`, or the platform's cache folder of the user."""
     override = os.environ.get("ESA_CACHE")
-    return Path(override).expanduser() if override else Path(platformdirs.user_cache_dir("esa-pytest"))
+    return expanded(override, origin="ESA_CACHE") if override else Path(platformdirs.user_cache_dir("esa-pytest"))
 
 
 @contextmanager

@@ -19,14 +19,13 @@ class Standing:
     slug: str
     mark: str
     word: str
-    plural: str
 
 
-FAILED = Standing(slug="failed", mark="✗", word="failed", plural="failed")
-BROKEN = Standing(slug="broken", mark="!", word="broken", plural="broken")
-SKIPPED = Standing(slug="skipped", mark="–", word="not judged", plural="not judged")  # noqa: RUF001  (a mark)
-RECORDED = Standing(slug="recorded", mark="●", word="recorded", plural="recorded")
-PASSED = Standing(slug="passed", mark="✓", word="passed", plural="passed")
+FAILED = Standing(slug="failed", mark="✗", word="failed")
+BROKEN = Standing(slug="broken", mark="!", word="broken")
+SKIPPED = Standing(slug="skipped", mark="–", word="not judged")  # noqa: RUF001  (a mark)
+RECORDED = Standing(slug="recorded", mark="●", word="recorded")
+PASSED = Standing(slug="passed", mark="✓", word="passed")
 # In the order of what a reader must know first.
 STANDINGS = (FAILED, BROKEN, SKIPPED, RECORDED, PASSED)
 _OF_STATE = {

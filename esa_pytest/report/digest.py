@@ -2,7 +2,7 @@
 
 from esa_pytest.report.cards import Card
 from esa_pytest.report.layout import count
-from esa_pytest.report.markdown import escaped, row
+from esa_pytest.report.markdown import escaped, in_html, row
 from esa_pytest.report.overview import Overview, Section
 from esa_pytest.report.tables import NOTHING, Table
 
@@ -51,7 +51,7 @@ def _card(card: Card) -> list[str]:
         for one in card.advice
     ]
     return [
-        f"<details><summary>{escaped(card.name)}: {escaped(card.outcome)}</summary>",
+        f"<details><summary>{in_html(card.name)}: {in_html(card.outcome)}</summary>",
         "",
         *(line for text in advice for line in (text, "")),
         *(line for label, text in card.facts for line in (f"{escaped(label)}: {escaped(text)}", "")),
@@ -76,7 +76,7 @@ def _section(section: Section) -> list[str]:
             line
             for figure in section.figures
             for line in (
-                f"<details><summary>{escaped(figure.title)}: {escaped(figure.description)}</summary>",
+                f"<details><summary>{in_html(figure.title)}: {in_html(figure.description)}</summary>",
                 "",
                 *_table(figure.numbers),
                 "</details>",

@@ -164,7 +164,7 @@ def _paint_modules(axes: Any, panel: Modules) -> None:
 
 
 def _paint_reliability(axes: Any, panel: Reliability) -> None:
-    most = max(panel.num_tokens)
+    most = max(1, *panel.num_tokens)
     axes.plot([0, 1], [0, 1], color=_QUIET, ls="--", lw=1)
     axes.plot(panel.confidence, panel.accuracy, color=_MAIN, lw=1)
     # The area of a point is its share of the tokens.

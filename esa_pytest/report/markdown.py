@@ -63,9 +63,15 @@ def markdown_lines(compared: Sequence[Comparison], *, old: str, new: str) -> lis
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, also inside a table: no markup, no new cell, no new line."""
-    flat = "".join(character if character.isprintable() else " " for character in text)
+    shown = in_html(text)
     for character in "\\`*_[]|~":
-        flat = flat.replace(character, f"\\{character}")
+        shown = shown.replace(character, f"\\{character}")
+    return shown
+
+
+def in_html(text: str) -> str:
+    """Text that a line of HTML shows as it is, where Markdown reads nothing, and no backslash either."""
+    flat = "".join(character if character.isprintable() else " " for character in text)
     return flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -148,7 +154,7 @@ def _details(one: Comparison, *, old: str, new: str) -> list[str]:
     reason = None if one.new is None else one.new.provenance.get("reason")
     if isinstance(reason, str):
         told.append(f"Reason given: {reason}")
-    summary = f"{escaped(one.name)}: {_outcome(one)}, {count(len(environment), 'difference')} in environment"
+    summary = f"{in_html(one.name)}: {_outcome(one)}, {count(len(environment), 'difference')} in environment"
     return [
         "",
         f"<details><summary>{summary}</summary>",

@@ -4,14 +4,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from esa_pytest.records import Tier
 from esa_pytest.report.advice import Advice
 from esa_pytest.report.documents import State
 
-# What is NaN or infinite was written as null.
-Number = Annotated[float, Field(allow_inf_nan=False)] | None
+# Beyond this no scale can be drawn.
+_LARGEST = 1e100
+
+
+def _within_scale(value: float) -> float | None:
+    return value if abs(value) <= _LARGEST else None
+
+
+# What is NaN or infinite was written as null; what is as good as infinite is read as that.
+Number = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_within_scale)] | None
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from esa_pytest.invocation import run_once, runs_no_test
 from esa_pytest.stash import CHECKED
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ FIXTURE = "esa_baseline"
 # A line for people on a test's report: that its verdict is an earlier one, or why an earlier one does not stand.
 PROPERTY = "esa_resumed"
 RECORDED = "recorded"
+# What pytest-rerunfailures calls the failed report of an attempt that it follows by another one.
+RERUN = "rerun"
 _RUN = pytest.StashKey[str]()
 
 
@@ -36,9 +39,12 @@ class ResumedItem(pytest.Item):
     def runtest(self) -> None:
         """Nothing: the report of this phase is replaced."""
 
-    def report(self, when: str) -> pytest.TestReport:
-        """The earlier report of a phase, under the name that the test has now."""
-        data = next((report for report in self.earlier.reports if report["when"] == when), self.earlier.reports[-1])
+    def reports(self, when: str) -> list[pytest.TestReport]:
+        """The earlier reports of a phase, under the name that the test has now: of its subtests, and last its own."""
+        earlier = [report for report in self.earlier.reports if report["when"] == when]
+        return [self._restored(report) for report in earlier or self.earlier.reports[-1:]]
+
+    def _restored(self, data: dict[str, Any]) -> pytest.TestReport:
         data = copy.deepcopy(data) | {"nodeid": self.nodeid}
         report = self.config.hook.pytest_report_from_serializable(config=self.config, data=data)
         assert isinstance(report, pytest.TestReport)  # noqa: S101  (a mark holds nothing else)
@@ -68,7 +74,7 @@ class Resuming:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Forget what earlier runs found of the selected tests, unless this run takes it up."""
-        if self._config.option.collectonly:
+        if runs_no_test(self._config):
             return
         for item in session.items:
             baseline = baseline_of(item)
@@ -78,7 +84,7 @@ class Resuming:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Run a stand-in for a test whose earlier verdict stands, and leave every other to pytest."""
-        baseline = None if isinstance(item, ResumedItem) else baseline_of(item)
+        baseline = None if isinstance(item, ResumedItem) or runs_no_test(self._config) else baseline_of(item)
         if baseline is None:
             return None
         asked = self._asked[item.nodeid] = self._kept().begin(baseline, nodeid=plain_nodeid(item), path=item.path)
@@ -93,14 +99,23 @@ class Resuming:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-        """The earlier report in the place of the stand-in's."""
+        """The earlier report in the place of the stand-in's, behind those of its subtests."""
         report = yield
-        return item.report(call.when) if isinstance(item, ResumedItem) else report
+        if not isinstance(item, ResumedItem):
+            return report
+        *subtests, own = item.reports(call.when)
+        for subtest in subtests:
+            item.ihook.pytest_runtest_logreport(report=subtest)
+        return own
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Mark a test once its last phase is over, in the process that ran it."""
         asked = self._asked.get(report.nodeid)
         if asked is None or asked.earlier is not None:
+            return
+        if str(report.outcome) == RERUN:
+            # A verdict that took more than one attempt is none that stands.
+            del self._asked[report.nodeid]
             return
         self._reports.setdefault(report.nodeid, []).append(report)
         if report.when == "teardown":
@@ -156,6 +171,7 @@ def run_id(config: pytest.Config) -> str:
 def _stand_in(item: pytest.Item, earlier: "Mark") -> ResumedItem:
     assert item.parent is not None  # noqa: S101  (a test lies in a module)
     made: ResumedItem = ResumedItem.from_parent(item.parent, name=item.name, nodeid=item.nodeid)
+    run_once(made)
     made.earlier = earlier
     made.told = f"resumed        judged at {earlier.utc}, and nothing that decides has changed since"
     return made

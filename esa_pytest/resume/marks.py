@@ -71,3 +71,9 @@ def forget_mark(folder: Path, nodeid: str, *, unless_of: str | None = None) -> N
         mark = read_mark(folder, nodeid)
         if mark is None or mark.run != unless_of:
             path.unlink(missing_ok=True)
+
+
+def forget_marks(folder: Path) -> None:
+    """Remove the marks of all tests of a baseline, whose documents are about to be replaced by none of them."""
+    for path in folder.glob(f"{PREFIX}*.json"):
+        path.unlink(missing_ok=True)

@@ -165,6 +165,19 @@ class TestReport:
         assert told(capsys, "report", "--esa-output-dir", str(elsewhere))[-2] == "esa: 1 baseline"
 
 
+def test_an_option_of_the_projects_own_conftest_is_passed_over_and_ours_beside_it_holds(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = "def pytest_addoption(parser):\n    parser.addoption('--mine')\n    parser.addoption('--more')\n"
+    project.pytester.makeconftest(own)
+    project.configure(more='[tool.pytest.ini_options]\naddopts = "--mine=1 --more 2 --esa-device=cpu"\n')
+    assert columns(told(capsys, "list"), "baseline")[1] == "golden (cpu)"
+    project.configure(more='[tool.pytest.ini_options]\naddopts = "--mine=1 --esa-device=gpu"\n')
+    assert refusal(capsys, "list").endswith("--esa-device is 'gpu'; valid devices are auto, cpu, cuda, cuda:N.")
+    project.configure(more='[tool.pytest.ini_options]\naddopts = "--mine=1"\n')
+    assert "unrecognized arguments: --esa-devise=cpu" in refusal(capsys, "list", "--esa-devise=cpu")
+
+
 @pytest.mark.parametrize("command", ["list", "report"])
 def test_a_wrong_setting_lists_the_valid_ones(
     project: Project, capsys: pytest.CaptureFixture[str], command: str

@@ -66,6 +66,40 @@ def test_junit_carries_the_outcome_as_properties(recorded: Project) -> None:
     assert float(properties["esa_mean_nll"] or "nan") > 0
 
 
+class TestJunitOfAFailure:
+    """What a CI service shows of a run that did not pass: the failure, its text, and the outcome as a property."""
+
+    def found(self, project: Project) -> tuple[str, dict[str | None, str | None]]:
+        """The text of the one failure, and the properties of its test."""
+        report = project.pytester.path / "junit.xml"
+        project.run(f"--junit-xml={report}")
+        (suite,) = ElementTree.parse(report).iter("testsuite")  # noqa: S314  (our own file)
+        assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("1", "1", "0")
+        (case,) = suite.iter("testcase")
+        assert case.get("name") == "test_baseline[tiny-smoke]"
+        (failure,) = case.iter("failure")
+        return failure.text or "", {each.get("name"): each.get("value") for each in case.iter("property")}
+
+    def test_of_a_changed_weight(self, recorded: Project) -> None:
+        recorded.write_test(
+            "def test_baseline(esa_baseline):\n"
+            '    esa_baseline.model.get_parameter("model.layers.1.mlp.down_proj.weight").data.mul_(16.0)\n'
+            "    esa_baseline.check()\n"
+        )
+        text, properties = self.found(recorded)
+        assert properties["esa_outcome"] == "unexplained-bits"
+        assert properties["esa_tier"] == "2"
+        assert "tiny-smoke is unexplained-bits, decided by tier 2 (exact)" in text
+        assert "model.layers.1.mlp" in text
+
+    def test_of_a_missing_golden(self, recorded: Project) -> None:
+        recorded.golden.unlink()
+        text, properties = self.found(recorded)
+        assert properties["esa_outcome"] == "GoldenMissingError"
+        assert "esa: tiny-smoke could not be judged. There is no golden baselines_golden/tiny__smoke/" in text
+        assert "--snapshot-update" in text
+
+
 def test_a_pass_says_what_it_would_have_caught(recorded: Project) -> None:
     recorded.run().stdout.fnmatch_lines(
         [

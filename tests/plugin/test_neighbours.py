@@ -14,8 +14,8 @@ LIGHT = """
 import sys
 import esa_pytest.plugin
 names = (
-    "cluster", "cluster.hooks", "commands", "errors", "evaluation", "evaluation.ranks", "exit_status", "options",
-    "plugin", "resume", "resume.hooks", "session", "standing",
+    "cluster", "cluster.hooks", "errors", "evaluation", "evaluation.ranks", "exit_status", "invocation", "options",
+    "plugin", "resume", "resume.hooks", "session", "standing", "stash",
 )
 light = {"esa_pytest", *(f"esa_pytest.{name}" for name in names)}
 assert {name for name in sys.modules if name.startswith("esa_pytest")} == light
@@ -94,12 +94,55 @@ def test_workers_that_judge_nothing_are_not_green(recorded: Project) -> None:
     result.stdout.fnmatch_lines(["esa: judged 0 of 1"])
 
 
-def test_without_syrupy_it_is_a_usage_error(recorded: Project) -> None:
-    result = recorded.run("-p", "no:syrupy")
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["one process", "a worker"])
+def test_without_syrupy_it_is_a_usage_error(recorded: Project, workers: tuple[str, ...]) -> None:
+    result = recorded.run("-p", "no:syrupy", *workers)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
         ["ERROR: esa-pytest keeps its goldens through syrupy, which -p no:syrupy switches off; leave that option out."]
     )
+
+
+DRIFTS_ONCE = """
+from pathlib import Path
+
+def test_baseline(esa_baseline):
+    weight = esa_baseline.model.get_parameter("model.layers.1.mlp.down_proj.weight")
+    first = not Path("attempts").exists()
+    with Path("attempts").open("a") as attempts:
+        attempts.write("x")
+    weight.data.mul_(16.0 if first else 1 / 16)
+    esa_baseline.check()
+"""
+
+
+class TestRerunFailures:
+    def attempts(self, project: Project) -> int:
+        return len((project.pytester.path / "attempts").read_text(encoding="utf-8"))
+
+    @pytest.mark.parametrize("options", [("--reruns", "1"), ("--reruns", "1", "-m", "not flaky")], ids=" ".join)
+    def test_a_baseline_is_judged_once(self, recorded: Project, options: tuple[str, ...]) -> None:
+        recorded.write_test(DRIFTS_ONCE)
+        first = recorded.run(*options)
+        assert (first.ret, self.attempts(recorded)) == (Status.DRIFTED, 1)
+        first.assert_outcomes(failed=1)
+        resumed = recorded.run(*options, "--esa-resume")
+        assert (resumed.ret, self.attempts(recorded)) == (Status.DRIFTED, 1)
+        assert resumed.parseoutcomes() == {"failed": 1}
+
+    def test_where_it_is_forced_the_first_verdict_stands(self, recorded: Project) -> None:
+        recorded.write_test(DRIFTS_ONCE)
+        result = recorded.run("--force-reruns", "1")
+        assert (result.ret, self.attempts(recorded)) == (Status.DRIFTED, 2)
+        result.stdout.fnmatch_lines(
+            [
+                "test_it.py::test_baseline[[]tiny-smoke]",
+                "  unexplained-bits *",
+                "  rerun          by another plugin; this first verdict stands",
+                "esa: judged 1 of 1",
+            ]
+        )
+        assert not [*recorded.output.glob("judged-*")]
 
 
 def test_deselected_baselines_are_no_failure(recorded: Project) -> None:
@@ -109,8 +152,17 @@ def test_deselected_baselines_are_no_failure(recorded: Project) -> None:
     result.stdout.no_fnmatch_line("esa: *")
 
 
-def test_collecting_alone_is_no_failure(recorded: Project) -> None:
-    assert recorded.run("--collect-only").ret == pytest.ExitCode.OK
+@pytest.mark.parametrize("option", ["--collect-only", "--setup-plan", "--setup-only"])
+@pytest.mark.parametrize("more", [(), ("--esa-resume",)], ids=["anew", "resumed"])
+def test_a_run_of_no_test_is_no_failure_and_takes_no_verdict_away(
+    recorded: Project, option: str, more: tuple[str, ...]
+) -> None:
+    recorded.run()
+    marks = [*recorded.output.glob("judged-*")]
+    result = recorded.run(option, *more)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.no_fnmatch_line("esa: *")
+    assert [*recorded.output.glob("judged-*")] == marks != []
 
 
 def test_the_benchmark_keeps_throughput_efficiency_and_memory(recorded: Project) -> None:

@@ -1,5 +1,6 @@
 """`--esa-ray` without Ray: where it is refused with a sentence, and what comes home from nodes of this process."""
 
+import json
 import sys
 from collections.abc import Sequence
 
@@ -54,6 +55,17 @@ class Here(_Nodes):
         return Answered(attempt=attempt, payload=run_job(payload))
 
 
+class Losing(Here):
+    """Every task runs in this process but one, whose nodes are lost."""
+
+    lost: str
+
+    def end(self, attempt: Try, payload: bytes) -> Event:
+        if self.lost in attempt.test:
+            return Failed(attempt=attempt, cause="Its nodes were lost.")
+        return super().end(attempt, payload)
+
+
 def refused(project: Project, *arguments: str) -> str:
     result = project.run(*arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -77,6 +89,15 @@ def test_an_address_that_is_none(project: Project) -> None:
     assert refused(project, "--esa-ray", "ray://head:10001") == (
         "ERROR: --esa-ray is 'ray://head:10001'; it takes HOST:PORT of a Ray cluster's head, or auto for the one of "
         "this machine."
+    )
+
+
+@pytest.mark.parametrize("threads", ["many", "0", ",4", "-1,4"])
+def test_a_number_of_threads_that_is_none(project: Project, monkeypatch: pytest.MonkeyPatch, threads: str) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    told = refused(project, "--esa-ray", "127.0.0.1:1")
+    assert told == (
+        f"ERROR: OMP_NUM_THREADS is {threads!r}; a cluster takes a whole number from 1 on, or several as 4,2."
     )
 
 
@@ -145,3 +166,68 @@ class TestDocuments:
         recorded.pytester.path.joinpath("ready").touch()
         recorded.run(*options, "--esa-resume").assert_outcomes(passed=2)
         assert recorded.manifest() == before
+
+
+@pytest.mark.usefixtures("here")
+class TestRecording:
+    """Two tests of one baseline write what they write in one process."""
+
+    @pytest.mark.parametrize("options", [(), ("--esa-ray", "auto")], ids=["one process", "on nodes"])
+    @pytest.mark.parametrize(
+        ("tests", "state"),
+        [(CHECKING + PERTURBING, "recorded"), (PERTURBING + CHECKING, "passed")],
+        ids=["check", "guard"],
+    )
+    def test_the_second_finds_what_the_first_has_recorded(
+        self, recorded: Project, tests: str, state: str, options: Sequence[str]
+    ) -> None:
+        recorded.pytester.path.joinpath("ready").touch()
+        recorded.write_test(tests)
+        recorded.write_text("Another text, as long. " * 60)
+        recorded.run(*options, "--snapshot-update").assert_outcomes(passed=2)
+        assert recorded.manifest()["state"] == state
+        ledger = recorded.pytester.path / "baselines_golden/ledger.jsonl"
+        assert len(ledger.read_bytes().splitlines()) == 2
+
+
+@pytest.mark.usefixtures("here")
+def test_what_only_shows_its_fixtures_is_not_judged_on_a_cluster(recorded: Project) -> None:
+    recorded.write_test("def test_it(esa_baseline):\n    raise AssertionError\n")
+    assert recorded.run("--esa-ray", "auto", "--setup-only").ret == pytest.ExitCode.OK
+
+
+class TestLost:
+    """What one test of a baseline leaves where another one is lost."""
+
+    def marks(self, project: Project) -> set[str]:
+        found = [json.loads(path.read_bytes())["nodeid"] for path in project.output.glob("judged-*")]
+        return {name.partition("::")[2].partition("[")[0] for name in found}
+
+    def lose(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        monkeypatch.setattr(hooks, "_checked", str)
+        monkeypatch.setattr(hooks, "_connected", type("", (Losing,), {"lost": name}))
+
+    @pytest.mark.parametrize("options", [(), ("--esa-resume",)], ids=["anew", "resumed"])
+    @pytest.mark.parametrize("tests", [CHECKING + PERTURBING, PERTURBING + CHECKING], ids=["check", "perturbation"])
+    def test_a_check_that_passed_keeps_its_documents(
+        self, recorded: Project, monkeypatch: pytest.MonkeyPatch, tests: str, options: Sequence[str]
+    ) -> None:
+        recorded.pytester.path.joinpath("ready").touch()
+        recorded.write_test(tests)
+        recorded.run("-k", "checked").assert_outcomes(passed=1, deselected=1)
+        self.lose(monkeypatch, "test_perturbed")
+        result = recorded.run("--esa-ray", "auto", *options)
+        assert result.ret == Status.BROKEN
+        result.assert_outcomes(passed=1, errors=1)
+        # The first one is of the recording.
+        assert (recorded.manifest()["state"], self.marks(recorded)) == ("passed", {"test_baseline", "test_checked"})
+        assert (recorded.output / "results_summary.json").exists()
+
+    def test_no_mark_stands_beside_a_manifest_that_says_why(
+        self, recorded: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        recorded.pytester.path.joinpath("ready").touch()
+        recorded.write_test(CHECKING + PERTURBING)
+        self.lose(monkeypatch, "test_checked")
+        recorded.run("--esa-ray", "auto").assert_outcomes(passed=1, errors=1)
+        assert (recorded.manifest()["state"], self.marks(recorded)) == ("error", set())

@@ -145,6 +145,14 @@ class TestReport:
         assert text.startswith("## Baselines: 1 broken · 1 recorded\n")
         assert "| ! broken | torn\\_\\_smoke | unreadable | - | Its manifest cannot be read (" in text
 
+    def test_a_damaged_manifest_is_none_that_is_missing(
+        self, recorded: Project, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (recorded.output / "manifest.json").write_bytes(b"{")
+        text = printed(capsys, "--markdown")
+        assert text.startswith("## Baselines: 1 broken\n")
+        assert "left nothing here" not in text
+
     def test_a_damaged_ledger_is_a_sentence_of_the_report(
         self, recorded: Project, capsys: pytest.CaptureFixture[str]
     ) -> None:

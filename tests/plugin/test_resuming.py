@@ -14,6 +14,20 @@ from esa_pytest.resume import journal
 from tests.plugin.conftest import Project
 
 RESUMED = "  resumed        judged at *, and nothing that decides has changed since"
+SUBTESTS = """
+def test_baseline(esa_baseline, subtests):
+    esa_baseline.check()
+    with subtests.test("first"):
+        pass
+    with subtests.test("second"):
+        assert {subtest}
+    assert {body}
+"""
+
+
+def failures(result: pytest.RunResult) -> list[str]:
+    """The headings and the causes of what failed."""
+    return [line for line in result.outlines if line.startswith(("____", "E  "))]
 
 
 def mark(project: Project) -> Path:
@@ -45,6 +59,16 @@ class TestWhatStands:
         second.stdout.fnmatch_lines(
             ["*is inputs-changed, decided by tier 0 (identity)*", RESUMED, "esa: judged 1 of 1"]
         )
+
+    @pytest.mark.skipif(not hasattr(pytest, "Subtests"), reason="pytest has subtests from 9 on")
+    @pytest.mark.parametrize("failing", ["subtest", "body"])
+    def test_a_test_of_which_one_subtest_passed_is_not_green(self, recorded: Project, failing: str) -> None:
+        recorded.write_test(SUBTESTS.format(subtest=failing != "subtest", body=failing != "body"))
+        first, second = recorded.run(), recorded.run("--esa-resume")
+        assert first.ret == second.ret == pytest.ExitCode.TESTS_FAILED
+        second.stdout.fnmatch_lines([RESUMED, "esa: judged 1 of 1"])
+        assert second.parseoutcomes() == first.parseoutcomes()
+        assert failures(second) == failures(first)
 
 
 class TestWhatIsJudgedAgain:

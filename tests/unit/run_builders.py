@@ -113,6 +113,15 @@ def unjudged(**parts: Any) -> dict[str, Any]:
     return {name: value for name, value in whole.items() if name not in late or name in parts}
 
 
+def replaced(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A document with another value at a place."""
+    if not path:
+        return value
+    copy = tree.copy()
+    copy[path[0]] = replaced(tree[path[0]], path[1:], value)
+    return copy
+
+
 def run(content: dict[str, Any]) -> Run:
     """What is read of a manifest."""
     found = read_run(json.dumps(content).encode(), folder="tiny__smoke")

@@ -1,5 +1,7 @@
 """What a node sends is checked before it is written."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from esa_pytest.check.accepting import entry_of
 from esa_pytest.cluster.arrivals import bring_home
 from esa_pytest.cluster.jobs import Answer
-from esa_pytest.errors import ClusterError
+from esa_pytest.errors import ClusterError, GoldenError
 from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.ledger import line_of
 from esa_pytest.golden.ledger_files import judged_sha256_of, read_ledger
@@ -112,6 +114,34 @@ def test_a_golden_that_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> N
     with pytest.raises(ClusterError, match=r"changed while a node recorded it; record the baseline once more"):
         home(answer, tmp_path)
     assert len(read_ledger(tmp_path / "goldens")) == 1
+
+
+def cut_short(place: GoldenLocation) -> None:
+    place.npz.write_bytes(place.npz.read_bytes()[:-20])
+
+
+def edited(place: GoldenLocation) -> None:
+    text = place.json.read_text(encoding="utf-8")
+    other = re.sub(r'("mean_nll":\s*)[0-9.]+', r"\g<1>9.5", text, count=1)
+    assert other != text
+    place.json.write_text(other, encoding="utf-8")
+
+
+@pytest.mark.parametrize("damage", [cut_short, edited])
+def test_what_a_node_could_not_read_is_recorded_anew_unless_somebody_mended_it(
+    tmp_path: Path, damage: Callable[[GoldenLocation], None]
+) -> None:
+    place = location(tmp_path / "goldens")
+    home(recorded(tmp_path / "goldens", small_record()), tmp_path)
+    damage(place)
+    with pytest.raises(GoldenError):
+        read_golden(place)
+    anew = recorded(tmp_path / "goldens", small_record())
+    home(anew, tmp_path)
+    assert read_golden(place) is not None
+    with pytest.raises(ClusterError, match="changed while a node recorded it"):
+        home(anew, tmp_path)
+    assert [entry.outcome for entry in read_ledger(tmp_path / "goldens")] == ["first", "unreadable"]
 
 
 def test_a_damaged_golden_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ class Told:
     """A book, and how often each test was made final."""
 
     def __init__(self) -> None:
-        self.book = Book(TESTS, most_tries=MOST)
+        self.book = Book(TESTS, most_tries=MOST, after={"c": "a"})
         self.finals = dict.fromkeys(TESTS, 0)
         self.started: list[Try] = []
 
@@ -52,6 +52,7 @@ def test_whatever_happened_a_run_that_goes_on_makes_each_test_final(events: list
             told.play(kind, Try(test=test, number=number))
     while told.book.open:
         told.started += told.book.due()
+        assert told.book.running()
         for attempt in told.book.running():
             told.play("settle", attempt)
     assert set(told.finals.values()) == {1}
@@ -90,3 +91,11 @@ def test_the_last_loss_is_final() -> None:
     assert book.lose(book.due()[0], "one")
     assert not book.lose(book.due()[0], "two")
     assert (book.open, book.due(), book.losses("a")) == (False, [], ("one", "two"))
+
+
+def test_a_test_waits_until_the_one_before_it_is_final_however_that_ends() -> None:
+    book = Book(["a", "b"], most_tries=1, after={"b": "a"})
+    (first,) = book.due()
+    assert book.due() == []
+    assert not book.lose(first, "gone")
+    assert [attempt.test for attempt in book.due()] == ["b"]

@@ -30,12 +30,26 @@ def test_it(request, capsys):
     out.write_text('{"golden_file": "' + str(golden_dir) + '/tiny__smoke/cpu.json"}')
     request.node.user_properties.append(("esa_report", f"see {golden_dir}/x"))
 """
+LEAVING = """
+import pytest
+
+def test_it():
+    pytest.exit("the GPU is gone")
+"""
+FULL_DISK = """
+class Journal:
+    def pytest_runtest_logreport(self, report):
+        raise OSError("no space left")
+
+def test_it(request):
+    request.config.pluginmanager.register(Journal())
+"""
 
 
-def job(root: Path, **changes: object) -> Job:
+def job(root: Path, test: str = TEST, /, **changes: object) -> Job:
     # Each under a module's name of its own: they are imported into this process.
     path = root / f"test_{root.name}.py"
-    path.write_text(TEST, encoding="utf-8")
+    path.write_text(test, encoding="utf-8")
     fields: dict[str, object] = {
         "nodeid": f"{path.name}::test_it",
         "argument": f"{path}::test_it",
@@ -88,12 +102,25 @@ def test_the_drivers_own_manifest_is_not_sent_back(tmp_path: Path) -> None:
         ({"code": "0.0.9 abc"}, "has another esa-pytest ("),
         ({"source": "abc"}, "or of a conftest.py above it, than the driver; check out the same commit on every node."),
         ({"argument": "/nowhere/test_it.py::test_it"}, "has no file /nowhere/test_it.py; the project must lie at the"),
-        ({"options": ("--no-such-option",)}, "and no report ("),
+        ({"options": ("--no-such-option",)}, ", its test unfinished ("),
     ],
 )
 def test_what_would_judge_something_else_is_refused(tmp_path: Path, changes: dict[str, object], told: str) -> None:
     answer = answered(job(tmp_path, **changes))
     assert answer.error is not None
+    assert told in answer.error
+    assert answer.reports == ()
+
+
+@pytest.mark.parametrize(
+    ("test", "told"),
+    [(LEAVING, "the GPU is gone"), (FULL_DISK, "no space left")],
+    ids=["it left", "it could not tell"],
+)
+def test_a_test_that_did_not_come_to_its_end_is_an_error(tmp_path: Path, test: str, told: str) -> None:
+    answer = answered(job(tmp_path, test))
+    assert answer.error is not None
+    assert ", its test unfinished (" in answer.error
     assert told in answer.error
     assert answer.reports == ()
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from esa_pytest.baselines.catalog import Baseline, BaselineType
 from esa_pytest.baselines.sources import FileCorpus, FolderModel, HubModel, ModelSource
 from esa_pytest.cluster.expected import expected_seconds
-from esa_pytest.cluster.needs import Need, Node, need_of
+from esa_pytest.cluster.needs import Need, Node, need_of, threads_of
 from esa_pytest.cluster.order import longest_first
 
 WORKS = st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0, 1e6) | st.just(math.inf)))
@@ -78,3 +78,8 @@ def test_gpus_are_asked_for_where_there_are_any_and_the_device_allows_it() -> No
     assert need_of(spread, device="cuda", nodes=[without], threads=2) == Need(cpus=1, gpus=4)
     assert with_gpu.fits(Need(cpus=1, gpus=4))
     assert not without.fits(Need(cpus=1, gpus=4))
+
+
+@pytest.mark.parametrize(("given", "threads"), [("", 1), (" ", 1), ("4", 4), ("4,2", 4), (" 3 , 2", 3)])
+def test_a_task_computes_with_the_threads_of_the_outermost_level(given: str, threads: int) -> None:
+    assert threads_of(given) == threads

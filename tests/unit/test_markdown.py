@@ -103,6 +103,12 @@ def test_a_long_value_is_cut() -> None:
     assert line == f"| version.torch | 2.9.0 | {'x' * 119}… |"
 
 
+def test_a_line_of_html_has_no_backslashes() -> None:
+    one = Comparison(name="tiny_x-smoke <cpu>", old=GOLDEN, new=NUDGED, verdict=judge(GOLDEN, NUDGED), troubles=())
+    (line,) = (line for line in shown(one) if line.startswith("<details>"))
+    assert line.startswith("<details><summary>tiny_x-smoke &lt;cpu&gt;: within-noise, ")
+
+
 @given(texts)
 def test_text_makes_no_cell_no_line_and_no_markup(text: str) -> None:
     shown_text = escaped(text)

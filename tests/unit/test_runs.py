@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from esa_pytest.report.documents import State
 from esa_pytest.report.runs import Run, Unreadable, read_run
-from tests.unit.run_builders import document, drifted, run, unjudged
+from tests.unit.run_builders import document, drifted, replaced, run, unjudged
 
 
 def cause(content: bytes) -> str:
@@ -64,14 +64,6 @@ def test_no_bytes_raise(content: bytes) -> None:
 def paths_of(tree: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     return [prefix, *(path for key, value in items for path in paths_of(value, (*prefix, key)))]
-
-
-def replaced(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
-    if not path:
-        return value
-    copy = tree.copy()
-    copy[path[0]] = replaced(tree[path[0]], path[1:], value)
-    return copy
 
 
 @settings(max_examples=80, deadline=None)

@@ -57,6 +57,21 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("table", "origin"),
+    [
+        ('golden_dir = "~nobody-at-all/x"', "[tool.esa] golden_dir"),
+        ('output_dir = "~nobody-at-all/x"', "[tool.esa] output_dir"),
+        ('corpora.mine.path = "~nobody-at-all/x"', "path in [tool.esa.corpora]"),
+    ],
+)
+def test_a_home_that_nobody_knows_is_told(project: Project, table: str, origin: str) -> None:
+    assert project.refusal(table) == (
+        f"{origin} is '~nobody-at-all/x', and no home folder is known for ~nobody-at-all; write the path from / on, or "
+        f"from the rootdir on."
+    )
+
+
 def test_nothing_is_strict_or_limited_unless_it_is_asked_for(project: Project) -> None:
     settings = project.resolve()
     assert (settings.strict, settings.load_timeout, settings.evaluate_timeout) == (False, None, None)
