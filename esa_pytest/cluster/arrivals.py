@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from esa_pytest.cluster.jobs import Answer
-from esa_pytest.errors import ClusterError, EsaError, GoldenError
+from esa_pytest.errors import ClusterError, EsaError
 from esa_pytest.evaluation.cache import write_atomically
-from esa_pytest.golden.files import read_golden, write_packed
-from esa_pytest.golden.ledger import UNREADABLE, LedgerEntry, parse
-from esa_pytest.golden.ledger_files import seal_at, write_accepted
+from esa_pytest.golden.files import write_packed
+from esa_pytest.golden.ledger import parse
+from esa_pytest.golden.ledger_files import AGAIN, write_accepted
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import join_pair, unpack
 from esa_pytest.report.documents import MANIFEST, SUMMARY
@@ -80,29 +80,9 @@ def _accept(answer: Answer, place: GoldenLocation) -> None:
             _refuse_names([location.json.name])
             data = join_pair(answer.goldens[location.json.name], answer.goldens[location.npz.name])
             unpack(data, name=f"of {answer.node}")
-            _refuse_changed(location, entry)
             write_accepted(location, data, entry)
     except (KeyError, EsaError) as error:
-        cause = f"its {error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
+        cause = f"its {error} is missing" if isinstance(error, KeyError) else str(error).removesuffix(AGAIN).rstrip(".")
         raise ClusterError(
             f"What the node {answer.node} recorded was not kept: {cause}; record the baseline once more."
         ) from None
-
-
-def _refuse_changed(location: GoldenLocation, entry: LedgerEntry) -> None:
-    if entry.old is not None:
-        changed = seal_at(location) != entry.old.judged_sha256
-    elif entry.outcome == UNREADABLE:
-        # A damaged one is what is to be replaced, whatever seal it bears.
-        changed = _is_sound(location)
-    else:
-        changed = location.json.exists()
-    if changed:
-        raise ClusterError(f"the golden {location.json} changed while a node recorded it")
-
-
-def _is_sound(location: GoldenLocation) -> bool:
-    try:
-        return read_golden(location) is not None
-    except GoldenError:
-        return False

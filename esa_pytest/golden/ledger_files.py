@@ -16,12 +16,14 @@ from pathlib import Path
 
 from esa_pytest.errors import AcceptanceError, GoldenError, LedgerError
 from esa_pytest.evaluation.cache import locked, remove_partials, write_atomically
-from esa_pytest.golden.files import read_pair, write_packed
+from esa_pytest.golden.files import read_golden, read_pair, write_packed
 from esa_pytest.golden.ledger import LEDGER_NAME, UNREADABLE, LedgerEntry, by_golden, line_of, parse
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import split_pair
 
 _PENDING = ".pending-ledger-"
+# What to do about a golden that somebody else has changed meanwhile.
+AGAIN = "; run it once more."
 
 
 def read_ledger(golden_dir: Path) -> list[LedgerEntry]:
@@ -62,11 +64,20 @@ def write_accepted(location: GoldenLocation, data: bytes, entry: LedgerEntry) ->
 
 def _refuse_changed(location: GoldenLocation, entry: LedgerEntry) -> None:
     """What was judged, and told of in the entry, is the golden that was there when the run began."""
-    replaced = None if entry.old is None else entry.old.judged_sha256
-    if entry.outcome != UNREADABLE and seal_at(location) != replaced:
-        raise AcceptanceError(
-            f"The golden {location.json} was changed while this run was about to replace it; run it once more."
-        )
+    if entry.outcome == UNREADABLE:
+        # A damaged one is what is to be replaced, whatever seal it bears.
+        changed = _is_sound(location)
+    else:
+        changed = seal_at(location) != (None if entry.old is None else entry.old.judged_sha256)
+    if changed:
+        raise AcceptanceError(f"The golden {location.json} was changed while this run was about to replace it{AGAIN}")
+
+
+def _is_sound(location: GoldenLocation) -> bool:
+    try:
+        return read_golden(location) is not None
+    except GoldenError:
+        return False
 
 
 def unaccepted_goldens(golden_dir: Path, folders: Mapping[str, str]) -> list[Path]:

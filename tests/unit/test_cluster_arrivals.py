@@ -111,7 +111,7 @@ def test_a_golden_comes_home_with_its_line(tmp_path: Path) -> None:
 def test_a_golden_that_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     answer = recorded(tmp_path / "goldens", small_record())
     home(answer, tmp_path)
-    with pytest.raises(ClusterError, match=r"changed while a node recorded it; record the baseline once more"):
+    with pytest.raises(ClusterError, match=r"about to replace it; record the baseline once more"):
         home(answer, tmp_path)
     assert len(read_ledger(tmp_path / "goldens")) == 1
 
@@ -139,7 +139,7 @@ def test_what_a_node_could_not_read_is_recorded_anew_unless_somebody_mended_it(
     anew = recorded(tmp_path / "goldens", small_record())
     home(anew, tmp_path)
     assert read_golden(place) is not None
-    with pytest.raises(ClusterError, match="changed while a node recorded it"):
+    with pytest.raises(ClusterError, match="was changed while this run was about to replace it"):
         home(anew, tmp_path)
     assert [entry.outcome for entry in read_ledger(tmp_path / "goldens")] == ["first", "unreadable"]
 
