@@ -24,7 +24,18 @@ def runs_no_test(config: pytest.Config) -> bool:
 def run_once(item: pytest.Item) -> None:
     """Keep pytest-rerunfailures from running a test again: a later verdict would take the place of the first one.
 
-    To be called once tests are selected, since the mark would have `-m "not flaky"` leave the test out.
+    To be called once tests are selected, since the mark would have `-m "not flaky"` leave the test out. Only where
+    reruns are asked for: with the mark that plugin runs the test in its own way, which refuses `--pdb`.
     """
-    if item.config.pluginmanager.hasplugin("rerunfailures"):
+    if item.config.pluginmanager.hasplugin("rerunfailures") and _asks_for_reruns(item):
         item.add_marker(pytest.mark.flaky(reruns=0), append=False)
+
+
+def _asks_for_reruns(item: pytest.Item) -> bool:
+    """By a mark, on the command line, or in the ini file."""
+    if item.get_closest_marker("flaky") is not None or item.config.getoption("reruns", default=None):
+        return True
+    try:
+        return bool(item.config.getini("reruns"))
+    except (KeyError, ValueError):
+        return False

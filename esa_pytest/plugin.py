@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from esa_pytest.cluster.hooks import ADDRESS, LongestFirst, OnRay, distributes, refuse_under_torchrun, silence
+from esa_pytest.cluster.hooks import ADDRESS, LongestFirst, OnRay, refuse_under_torchrun, silence
 from esa_pytest.evaluation.ranks import is_follower
 from esa_pytest.invocation import run_once
 from esa_pytest.options import add_options, is_configured
 from esa_pytest.resume.hooks import FIXTURE, Resuming
-from esa_pytest.session import SESSION, BaselineSession, refuse_without_syrupy, settings_or_usage_error
+from esa_pytest.session import SESSION, BaselineSession, settings_or_usage_error
 from esa_pytest.standing import JUDGED, STANDING, Standing, is_guarded
 
 if TYPE_CHECKING:
@@ -51,9 +51,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(LongestFirst(config, settings=session.settings), "esa-longest-first")
     if is_configured(config):
         settings_or_usage_error(session)
-        if distributes(config):
-            # A worker could only end by it, with a traceback.
-            refuse_without_syrupy(config)
     if (address := config.getoption(ADDRESS)) is not None:
         config.pluginmanager.register(OnRay(config, address, settings=session.settings), "esa-on-ray")
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from esa_pytest.perturbation import Guarded
     from esa_pytest.settings import Settings
 
+_WITHOUT_SYRUPY = "esa-pytest keeps its goldens through syrupy, which -p no:syrupy switches off; leave that option out."
 SESSION = pytest.StashKey["BaselineSession"]()
 
 
@@ -82,16 +83,19 @@ class BaselineSession:
         what does.
 
         Raises:
-            pytest.UsageError: syrupy is switched off.
+            pytest.UsageError: syrupy is switched off, and this is no worker, which could only end by it.
         """
         guarded = [item for item in items if is_guarded(item)]
-        if guarded:
-            refuse_without_syrupy(self._config)
+        if guarded and not self._has_syrupy() and not hasattr(self._config, "workerinput"):
+            raise pytest.UsageError(_WITHOUT_SYRUPY)
         if self._benchmarks():
             for item in guarded:
                 names = getattr(item, "fixturenames", [])
                 if "benchmark" not in names:
                     names.append("benchmark")
+
+    def _has_syrupy(self) -> bool:
+        return self._config.pluginmanager.hasplugin("syrupy")
 
     def _benchmarks(self) -> bool:
         active = self._config.pluginmanager.hasplugin("benchmark")
@@ -100,6 +104,8 @@ class BaselineSession:
 
     def guard(self, request: pytest.FixtureRequest) -> "GuardedBaseline":
         """The object behind the `esa_baseline` fixture of one test."""
+        if not self._has_syrupy():
+            pytest.fail(_WITHOUT_SYRUPY, pytrace=False)
         from esa_pytest.imports import import_heavy
 
         imported = import_heavy()
@@ -163,18 +169,6 @@ def _with_causes(error: BaseException | None) -> list[BaseException]:
             ahead += [error.__cause__, error.__context__]
             ahead += error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     return found
-
-
-def refuse_without_syrupy(config: pytest.Config) -> None:
-    """Goldens are read and written through it.
-
-    Raises:
-        pytest.UsageError: it is switched off.
-    """
-    if not config.pluginmanager.hasplugin("syrupy"):
-        raise pytest.UsageError(
-            "esa-pytest keeps its goldens through syrupy, which -p no:syrupy switches off; leave that option out."
-        )
 
 
 def settings_or_usage_error(session: BaselineSession) -> None:

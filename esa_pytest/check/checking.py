@@ -183,7 +183,7 @@ class Checking:
             forced=refused is not None,
         )
         self._assert_snapshot(measured, location, rewriting=True, entry=entry)
-        self.report.recorded(replace(measurement, record=measured), location)
+        self.report.recorded(replace(measurement, record=measured), location, is_first=golden is None)
         return measured
 
     def _assert_snapshot(

@@ -7,6 +7,7 @@ from typing import NoReturn
 import pytest
 
 from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.baselines.sources import RandomModel
 from esa_pytest.check.accepting import keep_record
 from esa_pytest.check.context import CheckContext
 from esa_pytest.errors import GoldenMissingError
@@ -41,9 +42,10 @@ class CheckReport:
     context: CheckContext
     documents: bool = True
 
-    def recorded(self, measurement: Measurement, location: GoldenLocation) -> None:
-        """The run's record, complete with its noise, is the golden now."""
-        measurement = replace(measurement, notes=(*measurement.notes, *_doubts(measurement)))
+    def recorded(self, measurement: Measurement, location: GoldenLocation, *, is_first: bool) -> None:
+        """The run's record, complete with its noise, is the golden now; `is_first` where it took no other's place."""
+        if is_first and not isinstance(self.baseline.model, RandomModel):
+            measurement = replace(measurement, notes=(*measurement.notes, *_doubts(measurement)))
         text = lines.recorded_lines(measurement.record, path=self._shown(location), strata=measurement.strata)
         self._publish(RECORDED, None, measurement, None, location, text)
 

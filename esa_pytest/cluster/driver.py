@@ -151,6 +151,8 @@ class Driver:
                 )
             except ClusterError as refused:
                 error = str(refused)
+            else:
+                self._checked |= {_guarded(item).id} if answer.checked else set()
         if error is not None:
             forget_mark(self._output(item), plain_nodeid(item))
             self._unjudged[_guarded(item).id] = (item, ClusterError(error))
@@ -164,8 +166,6 @@ class Driver:
 
     def _wanted(self, answer: Answer, baseline: Baseline) -> Answer:
         """An answer without its documents, where they would replace those of a test that asked for more."""
-        if answer.checked:
-            self._checked.add(baseline.id)
         if answer.checked or baseline.id not in self._checked:
             return answer
         marks = {name: data for name, data in answer.outputs.items() if name.startswith(PREFIX)}

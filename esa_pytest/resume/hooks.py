@@ -89,7 +89,8 @@ class Resuming:
             return None
         asked = self._asked[item.nodeid] = self._kept().begin(baseline, nodeid=plain_nodeid(item), path=item.path)
         if asked.earlier is not None:
-            self._config.stash[CHECKED].add(baseline.id)
+            if asked.earlier.checked:
+                self._config.stash[CHECKED].add(baseline.id)
             stand_in = _stand_in(item, asked.earlier)
             item.ihook.pytest_runtest_protocol(item=stand_in, nextitem=nextitem)
             return True
@@ -126,6 +127,7 @@ class Resuming:
                     asked,
                     tuple(self._serialised(each) for each in reports),
                     recorded=outcome == RECORDED,
+                    checked=asked.baseline.id in self._config.stash[CHECKED],
                     loaded=self._loaded(asked.baseline),
                 )
 

@@ -64,7 +64,13 @@ class Journal:
         return asked if mark is None else replace(asked, again=f"since {mark.utc}: {again}")
 
     def judged(
-        self, asked: Asked, reports: tuple[dict[str, Any], ...], *, recorded: bool, loaded: Checkpoint | None
+        self,
+        asked: Asked,
+        reports: tuple[dict[str, Any], ...],
+        *,
+        recorded: bool,
+        checked: bool,
+        loaded: Checkpoint | None,
     ) -> None:
         """Mark a test that has run to its end with a verdict.
 
@@ -72,6 +78,7 @@ class Journal:
             asked: as `begin` gave it.
             reports: of its phases, serialised.
             recorded: whether it wrote its golden, which is then what the next run will find.
+            checked: whether its baseline was checked by all rules.
             loaded: what its model was loaded from, where that is still known.
         """
         baseline = asked.baseline
@@ -82,7 +89,7 @@ class Journal:
             # What cannot be named cannot be compared later; the verdict itself stands.
             return
         utc = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
-        mark = Mark(nodeid=asked.nodeid, run=self._run, utc=utc, key=key, reports=reports)
+        mark = Mark(nodeid=asked.nodeid, run=self._run, utc=utc, key=key, reports=reports, checked=checked)
         write_mark(self._folder(baseline), mark)
 
     def forget(self, baseline: Baseline, *, nodeid: str) -> None:

@@ -26,6 +26,7 @@ class Mark(BaseModel):
         utc: when.
         key: everything that decided the verdict, by name.
         reports: of its phases, as pytest serialises them.
+        checked: whether its baseline had been checked by all rules by then, and not for a perturbation alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -36,6 +37,7 @@ class Mark(BaseModel):
     utc: str
     key: dict[str, str]
     reports: tuple[dict[str, Any], ...]
+    checked: bool = False
 
 
 def mark_path(folder: Path, nodeid: str) -> Path:

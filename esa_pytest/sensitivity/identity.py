@@ -1,7 +1,7 @@
 """What makes two sweeps the same: the model, the text, its bits, and every perturbation to the last digit."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 from torch import Tensor
@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from esa_pytest.perturbation.guard import Guarded
 from esa_pytest.perturbation.kinds import Kind
-from esa_pytest.perturbation.places import Selection, select
-from esa_pytest.perturbation.reversible import sha256_of
+from esa_pytest.perturbation.places import Drawn, Largest, select
+from esa_pytest.perturbation.reversible import Perturbation, sha256_of
 from esa_pytest.perturbation.targets import find_tensor
 from esa_pytest.records import TokenScores
 from esa_pytest.sensitivity.plans import Trial
@@ -36,11 +36,17 @@ def _sha256_of_trials(network: PreTrainedModel, trials: Sequence[Trial]) -> str:
     # A label rounds amounts and leaves out places, so it does not tell one perturbation from another.
     names = dict.fromkeys(each.parameter for trial in trials for each in trial.perturbations)
     tensors = {name: find_tensor(network, name) for name in names}
+    places: dict[tuple[str, Largest | Drawn], str] = {}
     digest = hashlib.sha256()
     for trial in trials:
         digest.update(f"{trial.label!r}\n".encode())
         for each in trial.perturbations:
-            place = _exact_place(select(each.where, tensors[each.parameter]))
+            if isinstance(each.where, Largest | Drawn):
+                # A matrix is sorted once, whatever the number of trials that ask for its largest numbers.
+                key = each.parameter, each.where
+                place = places[key] = places.get(key) or _exact_place(each, tensors)
+            else:
+                place = _exact_place(each, tensors)
             digest.update(f"{each.parameter!r} {_exact_kind(each.kind)} {place}\n".encode())
     return digest.hexdigest()
 
@@ -55,5 +61,6 @@ def _exact_value(value: object) -> str:
     return repr(value)
 
 
-def _exact_place(selection: Selection) -> str:
+def _exact_place(perturbation: Perturbation, tensors: Mapping[str, Tensor]) -> str:
+    selection = select(perturbation.where, tensors[perturbation.parameter])
     return sha256_of(selection) if isinstance(selection, Tensor) else repr(selection)

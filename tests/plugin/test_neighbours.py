@@ -94,13 +94,21 @@ def test_workers_that_judge_nothing_are_not_green(recorded: Project) -> None:
     result.stdout.fnmatch_lines(["esa: judged 0 of 1"])
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["one process", "a worker"])
-def test_without_syrupy_it_is_a_usage_error(recorded: Project, workers: tuple[str, ...]) -> None:
-    result = recorded.run("-p", "no:syrupy", *workers)
+WITHOUT_SYRUPY = "esa-pytest keeps its goldens through syrupy, which -p no:syrupy switches off; leave that option out."
+
+
+def test_without_syrupy_it_is_a_usage_error(recorded: Project) -> None:
+    result = recorded.run("-p", "no:syrupy")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(
-        ["ERROR: esa-pytest keeps its goldens through syrupy, which -p no:syrupy switches off; leave that option out."]
-    )
+    result.stderr.fnmatch_lines([f"ERROR: {WITHOUT_SYRUPY}"])
+
+
+def test_without_syrupy_a_worker_says_so_of_what_is_guarded_alone(recorded: Project) -> None:
+    recorded.write_test("def test_baseline(esa_baseline):\n    esa_baseline.check()\n\ndef test_other():\n    pass\n")
+    result = recorded.run_apart("-p", "no:syrupy", "-n", "1")
+    result.assert_outcomes(passed=1, errors=1)
+    assert result.ret == Status.BROKEN
+    result.stdout.fnmatch_lines([WITHOUT_SYRUPY])
 
 
 DRIFTS_ONCE = """
@@ -129,6 +137,9 @@ class TestRerunFailures:
         resumed = recorded.run(*options, "--esa-resume")
         assert (resumed.ret, self.attempts(recorded)) == (Status.DRIFTED, 1)
         assert resumed.parseoutcomes() == {"failed": 1}
+
+    def test_where_nobody_asks_for_reruns_a_debugger_is_not_refused(self, recorded: Project) -> None:
+        assert recorded.run("--pdb").ret == pytest.ExitCode.OK
 
     def test_where_it_is_forced_the_first_verdict_stands(self, recorded: Project) -> None:
         recorded.write_test(DRIFTS_ONCE)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from esa_pytest.cluster import driver, hooks  # noqa: F401
+from esa_pytest.cluster import driver, hooks
 from esa_pytest.cluster.book import Try
 from esa_pytest.cluster.events import Answered, Event, Failed
 from esa_pytest.cluster.needs import Need, Node
 from esa_pytest.cluster.node import run_job
+from esa_pytest.errors import ClusterError
 from esa_pytest.exit_status import Status
 from tests.plugin.conftest import Project
 
@@ -121,6 +122,10 @@ CHECKING = """
 def test_checked(esa_baseline):
     esa_baseline.check()
 """
+GUARDING = """
+def test_guarded(esa_baseline):
+    esa_baseline.guard()
+"""
 PERTURBING = """
 from pathlib import Path
 
@@ -157,6 +162,29 @@ class TestDocuments:
         recorded.write_test(PERTURBING)
         recorded.run("--esa-ray", "auto").assert_outcomes(passed=1)
         assert guards_alone(recorded)
+
+    @pytest.mark.parametrize("options", [(), ("--esa-ray", "auto")], ids=["one process", "on nodes"])
+    def test_of_a_guard_that_stands_give_way_to_those_of_another(
+        self, recorded: Project, options: Sequence[str]
+    ) -> None:
+        recorded.write_test(GUARDING + PERTURBING)
+        recorded.run(*options).assert_outcomes(passed=1, failed=1)
+        assert "test_guarded" in recorded.manifest()["test_command"]
+        recorded.pytester.path.joinpath("ready").touch()
+        recorded.run(*options, "--esa-resume").assert_outcomes(passed=2)
+        assert "test_perturbed" in recorded.manifest()["test_command"]
+
+    def test_of_a_recording_that_the_driver_refuses_give_way_to_the_reason(self, recorded: Project) -> None:
+        recorded.write_test(CHECKING)
+        recorded.run().assert_outcomes(passed=1)
+
+        def refuse(*_: object, **__: object) -> None:
+            raise ClusterError("The golden was changed.")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(driver, "bring_home", refuse)
+            assert recorded.run("--esa-ray", "auto").ret == Status.BROKEN
+        assert (recorded.manifest()["state"], recorded.manifest()["reason"]) == ("error", "The golden was changed.")
 
     @pytest.mark.parametrize("options", [(), ("--esa-ray", "auto")], ids=["one process", "on nodes"])
     def test_of_a_check_that_stands(self, recorded: Project, options: Sequence[str]) -> None:
