@@ -19,8 +19,10 @@ from safetensors.torch import load_file, save_file
 from esa_pytest.errors import PerturbationError, SweepError
 from esa_pytest.perturbation import Perturbation, Replace, Scale, Zero
 from esa_pytest.perturbation.guard import Guarded
+from esa_pytest.perturbation.places import Largest, Selection, select
 from esa_pytest.sensitivity import LargestWeights, Layers, Listed, Matrices, SingleWeights, Trial, ranking_lines, sweep
 from esa_pytest.sensitivity.bench import Bench
+from esa_pytest.sensitivity.identity import identity_of
 from esa_pytest.sensitivity.rows import COLUMNS, read_rows
 from tests.model.guards import guarded_in, guarded_of
 from tests.model.tiny import NUM_LAYERS, save_tiny
@@ -115,6 +117,22 @@ def test_rows_of_a_plan_that_only_reads_alike_are_left_alone(
         sweep(guarded, Listed([other]), tmp_path / "rows.csv")
     # NaN is not equal to itself.
     assert str(sweep(guarded, Listed([one]), tmp_path / "rows.csv")) == str(found)
+
+
+def test_the_largest_of_a_matrix_are_looked_for_once_whatever_the_trials(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def noted(where: Any, values: torch.Tensor) -> Selection:
+        asked.append(where)
+        return select(where, values)
+
+    monkeypatch.setattr("esa_pytest.sensitivity.identity.select", noted)
+    where = Largest(count=2)
+    scaled = [Perturbation(parameter=NORM, kind=Scale(2.0 + step), where=where) for step in range(5)]
+    identity_of(guarded, Listed(scaled).trials(guarded.model.network))
+    assert asked == [where]
 
 
 def test_parquet_holds_the_same_rows(guarded: Guarded, tmp_path: Path) -> None:
