@@ -1,11 +1,13 @@
 """What turns a run into a golden: the entry of the ledger that tells of it, and the record kept of every run."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from esa_pytest.drift.acceptance import why_refused
 from esa_pytest.drift.resource_rounds import golden_efficiency, golden_peak
 from esa_pytest.errors import AcceptanceError, GoldenError
-from esa_pytest.golden.files import write_packed
+from esa_pytest.golden.files import read_golden, write_packed
 from esa_pytest.golden.ledger import (
     FIRST,
     UNREADABLE,
@@ -17,12 +19,42 @@ from esa_pytest.golden.ledger import (
     known_noise,
     numbers_of,
 )
-from esa_pytest.golden.ledger_files import judged_sha256_of, read_ledger
+from esa_pytest.golden.ledger_files import judged_sha256_of, read_ledger, seal_at
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import pack
 from esa_pytest.records import Outcome, Record, Verdict
 
 RECORD_PREFIX = "record-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What lies at the place of a golden: its record, or why it is not to be trusted, and the seal that it bears."""
+
+    record: Record | None = None
+    refusal: GoldenError | None = None
+    seal: str | None = None
+
+
+def found_at(location: GoldenLocation, *, sealed: bool) -> Found:
+    """A golden; `sealed` with its seal, by which it is known when it is to be replaced."""
+    # Before the golden itself: what another process writes in between is then refused, and not replaced unseen.
+    seal = seal_at(location) if sealed else None
+    try:
+        return Found(record=read_golden(location), seal=seal)
+    except GoldenError as error:
+        return Found(refusal=error, seal=seal)
+
+
+def why_not_replaced(found: Found, measured: Record, *, location: GoldenLocation, limit: float) -> str | None:
+    """Why a run may not take the place of what was found, as `why_refused` says it.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+    """
+    last_loss = _last_accepted_loss(location, measured.baseline)
+    # One that was taken away on purpose is not there to be compared with.
+    return why_refused(found.record, measured, limit=limit, last_loss=None if found.refusal is None else last_loss)
 
 
 def entry_of(
@@ -97,12 +129,8 @@ def _drift(verdict: Verdict | None) -> AcceptedDrift | None:
     )
 
 
-def last_accepted_loss(location: GoldenLocation, baseline: str) -> float | None:
-    """The mean NLL, in nats, that the ledger accepted last for a golden; None where it never told of it.
-
-    Raises:
-        LedgerError: the ledger cannot be read.
-    """
+def _last_accepted_loss(location: GoldenLocation, baseline: str) -> float | None:
+    """The mean NLL, in nats, that the ledger accepted last for a golden; None where it never told of it."""
     entries = by_golden(read_ledger(location.root)).get((baseline, location.device, location.dtype))
     return entries[-1].new.mean_nll if entries else None
 

@@ -4,20 +4,17 @@ import warnings
 from dataclasses import dataclass, replace
 
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.check.accepting import entry_of, last_accepted_loss
+from esa_pytest.check.accepting import Found, entry_of, found_at, why_not_replaced
 from esa_pytest.check.context import CheckContext
 from esa_pytest.check.reporting import CheckReport
 from esa_pytest.check.snapshot import golden_extension
-from esa_pytest.drift.acceptance import why_refused
 from esa_pytest.drift.elsewhere import judge_elsewhere
 from esa_pytest.drift.judge import judge, needs_reference, non_finite_verdict
 from esa_pytest.drift.resources import describe_resource
 from esa_pytest.drift.rules import ResourceMode, Rules
 from esa_pytest.errors import AcceptanceError, EsaError, EsaWarning, GoldenError
 from esa_pytest.evaluation.loading import dtype_of
-from esa_pytest.golden.files import read_golden
 from esa_pytest.golden.ledger import LedgerEntry
-from esa_pytest.golden.ledger_files import seal_at
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.provenance import provenance
 from esa_pytest.measuring.consistency import refuse_broken_promise
@@ -87,7 +84,7 @@ class Checking:
             dtype=dtype_of(self.shelved().model.network),
         )
         with measurement.timed("read_golden"):
-            found = _read(location, sealed=self._context.update or self._context.update_new_only)
+            found = found_at(location, sealed=self._context.update or self._context.update_new_only)
             golden = found.record
         with measurement.timed("judge"):
             verdict = _verdict(golden, measured, rules)
@@ -129,7 +126,8 @@ class Checking:
 
     def _check_elsewhere(self, measurement: Measurement, location: GoldenLocation) -> Checked:
         """Without a golden for this device: what one of another device says of the meaning."""
-        golden = next((found for found in map(_trusted, location.elsewhere()) if found and found.probe), None)
+        others = (found_at(place, sealed=False).record for place in location.elsewhere())
+        golden = next((found for found in others if found and found.probe), None)
         if golden is None:
             raise self.report.missing(location)
         measurement = self._probed(measurement)
@@ -142,7 +140,7 @@ class Checking:
         self.report.judged(verdict, measurement, golden, location)
         return Checked(verdict=verdict, measurement=measurement, golden=golden)
 
-    def _is_recording(self, verdict: Verdict | None, found: "_Found") -> bool:
+    def _is_recording(self, verdict: Verdict | None, found: Found) -> bool:
         """Whether this run writes its golden: asked to, finite, and something to accept."""
         if verdict is not None and verdict.outcome is Outcome.NON_FINITE:
             return False
@@ -155,17 +153,11 @@ class Checking:
             return probed(measurement, self.shelved().model)
 
     def _record(
-        self, measurement: Measurement, verdict: Verdict | None, found: "_Found", location: GoldenLocation
+        self, measurement: Measurement, verdict: Verdict | None, found: Found, location: GoldenLocation
     ) -> Record:
         settings, golden = self._context.settings, found.record
         # A ledger that cannot be read is told before minutes are spent on measuring noise.
-        last_loss = last_accepted_loss(location, self._baseline.id)
-        refused = why_refused(
-            golden,
-            measurement.record,
-            limit=settings.accept_limit,
-            last_loss=None if found.refusal is None else last_loss,
-        )
+        refused = why_not_replaced(found, measurement.record, location=location, limit=settings.accept_limit)
         if refused is not None and not settings.force:
             if verdict is None:
                 self.report.keep(measurement.record)
@@ -219,29 +211,6 @@ def _warn(text: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always", EsaWarning)
         warnings.warn(text, EsaWarning, stacklevel=3)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Found:
-    """What lies at the place of a golden: its record, or why it is not to be trusted, and the seal that it bears."""
-
-    record: Record | None = None
-    refusal: GoldenError | None = None
-    seal: str | None = None
-
-
-def _read(location: GoldenLocation, *, sealed: bool = False) -> _Found:
-    """A golden, with its seal where that is asked for."""
-    # Before the golden itself: what another process writes in between is then refused, and not replaced unseen.
-    seal = seal_at(location) if sealed else None
-    try:
-        return _Found(record=read_golden(location), seal=seal)
-    except GoldenError as error:
-        return _Found(refusal=error, seal=seal)
-
-
-def _trusted(location: GoldenLocation) -> Record | None:
-    return _read(location).record
 
 
 def _verdict(golden: Record | None, measured: Record, rules: Rules) -> Verdict | None:

@@ -152,7 +152,8 @@ class Driver:
             except ClusterError as refused:
                 error = str(refused)
             else:
-                self._checked |= {_guarded(item).id} if answer.checked else set()
+                if answer.checked:
+                    self._checked.add(_guarded(item).id)
         if error is not None:
             forget_mark(self._output(item), plain_nodeid(item))
             self._unjudged[_guarded(item).id] = (item, ClusterError(error))

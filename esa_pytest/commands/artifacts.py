@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from esa_pytest.check.accepting import RECORD_PREFIX, entry_of, last_accepted_loss
-from esa_pytest.drift.acceptance import adds_noise, why_refused, with_noise_of
+from esa_pytest.check.accepting import RECORD_PREFIX, entry_of, found_at, why_not_replaced
+from esa_pytest.drift.acceptance import adds_noise, with_noise_of
 from esa_pytest.drift.judge import judge
 from esa_pytest.errors import AcceptanceError, EsaError, GoldenError
-from esa_pytest.golden.files import read_golden, read_pair
-from esa_pytest.golden.ledger_files import read_ledger, seal_at, write_accepted
+from esa_pytest.golden.files import read_pair
+from esa_pytest.golden.ledger_files import read_ledger, write_accepted
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import REMEDY, join_pair, pack, unpack
 from esa_pytest.golden.provenance import provenance
@@ -73,15 +73,14 @@ def _records_at(path: Path) -> list[Path]:
 def _accept(path: Path, settings: Settings) -> str:
     measured = read_record(path)
     location = _location(measured, settings)
-    seal = seal_at(location)
-    golden = _golden_at(location)
+    # One that is not to be trusted is replaced, as by an update.
+    found = found_at(location, sealed=True)
+    golden = found.record
     verdict = None if golden is None else judge(golden, measured, settings.rules)
     name = f"{measured.baseline} ({location.device}, {location.dtype})"
     if golden is not None and verdict is not None and verdict.nothing_to_accept and not adds_noise(golden, measured):
         return f"unchanged  {name}: equal bits in an equal environment, so there is nothing to accept"
-    unreadable = golden is None and location.json.exists()
-    last_loss = last_accepted_loss(location, measured.baseline) if unreadable else None
-    refused = why_refused(golden, measured, limit=settings.accept_limit, last_loss=last_loss)
+    refused = why_not_replaced(found, measured, location=location, limit=settings.accept_limit)
     if refused is not None and not settings.force:
         raise AcceptanceError(refused)
     complete = with_noise_of(golden, measured, settings.rules)
@@ -93,7 +92,7 @@ def _accept(path: Path, settings: Settings) -> str:
         complete,
         verdict,
         location=location,
-        replaces=seal,
+        replaces=found.seal,
         provenance=now,
         forced=refused is not None,
     )
@@ -161,14 +160,6 @@ def _location(measured: Record, settings: Settings) -> GoldenLocation:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:79]}…"
-
-
-def _golden_at(location: GoldenLocation) -> Record | None:
-    """The golden, None where there is none or it is not to be trusted: it is then replaced, as by an update."""
-    try:
-        return read_golden(location)
-    except GoldenError:
-        return None
 
 
 def _change(golden: Record | None, measured: Record, verdict: Verdict | None) -> str:

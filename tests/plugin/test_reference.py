@@ -24,6 +24,11 @@ def test_baseline(esa_baseline, esa_model):
         esa_model.model.layers[1].mlp.down_proj.weight[0, 0] += 0.05
     esa_baseline.check()
 """
+EAGER = """
+def test_baseline(esa_baseline, esa_model):
+    esa_model.set_attn_implementation('eager')
+    esa_baseline.check()
+"""
 
 
 @pytest.fixture
@@ -48,11 +53,7 @@ def of_a_gpu(recorded: Project) -> Project:
 
 
 def test_another_kernel_changes_bits_and_no_meaning(recorded: Project) -> None:
-    recorded.write_test(
-        "def test_baseline(esa_baseline, esa_model):\n"
-        "    esa_model.set_attn_implementation('eager')\n"
-        "    esa_baseline.check()\n"
-    )
+    recorded.write_test(EAGER)
     result = recorded.run()
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(
@@ -226,11 +227,7 @@ def test_a_fault_of_the_bf16_kernel_alone_is_numeric_drift(
 
 
 def test_another_kernel_is_what_the_noise_shows(with_noise: Project) -> None:
-    with_noise.write_test(
-        "def test_baseline(esa_baseline, esa_model):\n"
-        "    esa_model.set_attn_implementation('eager')\n"
-        "    esa_baseline.check()\n"
-    )
+    with_noise.write_test(EAGER)
     result = with_noise.run()
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["  within-noise   decided by tier 4 (paired): *, and the drift is what * show *"])
