@@ -27,9 +27,11 @@ PACKAGES = (
     "transformers",
     "triton",
 )
-# Variables that choose kernels or their order of summation.
+# Variables that choose kernels or their order of summation. scikit-learn, which transformers imports where it is there,
+# sets the two of KMP's that do neither, so that a run would differ from one in which nothing had imported it yet.
 _VARIABLE = re.compile(
-    r"^(ATEN_CPU_CAPABILITY|(ONE)?DNNL?_\w+|TORCH_MKLDNN\w*|MKL_\w+|OMP_\w+|KMP_\w+|CUBLAS(?!_WORKSPACE_CONFIG)\w*|CUDNN_\w+|NVIDIA_TF32_OVERRIDE"
+    r"^(ATEN_CPU_CAPABILITY|(ONE)?DNNL?_\w+|TORCH_MKLDNN\w*|MKL_\w+|OMP_\w+|KMP_(?!DUPLICATE_LIB_OK$|INIT_AT_FORK$)\w+"
+    r"|CUBLAS(?!_WORKSPACE_CONFIG)\w*|CUDNN_\w+|NVIDIA_TF32_OVERRIDE"
     r"|TORCH_ALLOW_TF32\w*|TORCH_BLAS\w*|PYTORCH_NVML\w*|PYTORCH_TUNABLEOP\w*|DISABLE_ADDMM_CUDA_LT)$"
 )
 _CPUINFO = Path("/proc/cpuinfo")
