@@ -5,6 +5,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from hypothesis import strategies as st
+
 from esa_pytest.report.chronicle import History
 from esa_pytest.report.overview import Overview, overview
 from esa_pytest.report.runs import Run, Unreadable, read_run
@@ -140,3 +142,26 @@ def walking() -> History:
 
 
 HISTORY = walking()
+
+
+# Half a character is no JSON.
+hostile_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(
+    [
+        "<script>alert(1)</script>",
+        '"><img src=https://a.invalid/x onerror=alert(1)>',
+        "' onmouseover='alert(1)",
+        "</style><script>",
+        "</title><svg/onload=1>",
+        "{{ 7 * 7 }}",
+        "{% include '/etc/passwd' %}",
+        "&lt;b&gt; &amp;",
+        "javascript:alert(1)",
+        "$\\frac{1}{$",
+        "\x00\x1b[31m",
+        "\u202e\u2066",
+        "a|b`c`*d*\n# e",
+        "<!--",
+        "]]>",
+        "_private",
+    ]
+)

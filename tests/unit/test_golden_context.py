@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from esa_pytest.errors import GoldenError
 from esa_pytest.golden.packing import pack, unpack
 from esa_pytest.records import LongContext
-from tests.unit.builders import NAME, NPZ_NAME, joined, npz_members, npz_of, packed, placed, resealed, small_record
+from tests.unit.builders import NAME, NPZ_NAME, joined, npz_members, npz_of, packed, resealed, small_record
 from tests.unit.context_builders import CONTEXT, contexts, with_context
+from tests.unit.trees import placed
 
 GOLDEN = with_context(small_record())
 DOCUMENT, NPZ = packed(GOLDEN)

@@ -19,19 +19,15 @@ from tests.unit.builders import (
     content_of,
     joined,
     keys,
-    leaf_paths,
     leaf_values,
-    mapping_paths,
     nested,
     packed,
-    placed,
-    removed,
     scalars,
     small_record,
     texts,
-    value_at,
 )
 from tests.unit.probe_builders import NOISE, PROBE, probed
+from tests.unit.trees import leaf_paths, mapping_paths, placed, removed, value_at
 
 Place = tuple[str, ...]
 RESOURCE_NOISE = ResourceNoise(

@@ -13,19 +13,9 @@ from hypothesis import strategies as st
 from esa_pytest.errors import GoldenError
 from esa_pytest.golden.packing import REMEDY, pack, unpack
 from esa_pytest.records import Noise, Record, TopProbabilities
-from tests.unit.builders import (
-    NAME,
-    NPZ_NAME,
-    content_of,
-    joined,
-    npz_members,
-    npz_of,
-    packed,
-    placed,
-    resealed,
-    small_record,
-)
+from tests.unit.builders import NAME, NPZ_NAME, content_of, joined, npz_members, npz_of, packed, resealed, small_record
 from tests.unit.noise_builders import SMALL_NOISE, SMALL_TOP, comparable, noises, noisy_golden, tops
+from tests.unit.trees import placed
 
 Array = npt.NDArray[Any]
 Members = dict[str, Array]

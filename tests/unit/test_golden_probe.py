@@ -21,12 +21,12 @@ from tests.unit.builders import (
     npz_members,
     npz_of,
     packed,
-    placed,
     resealed,
     small_record,
     windowed_scores,
 )
 from tests.unit.probe_builders import NOISE, POINTS, PROBE, moved, probed
+from tests.unit.trees import placed
 
 Members = dict[str, npt.NDArray[Any]]
 Change = Callable[[Members], Members]

@@ -9,16 +9,8 @@ from hypothesis import strategies as st
 from esa_pytest.drift.identity import identity_changes
 from esa_pytest.golden.schema import canonical
 from esa_pytest.records import METRIC_NAMES, Change
-from tests.unit.builders import (
-    IDENTITY,
-    changed_identity,
-    leaf_paths,
-    leaf_values,
-    nested,
-    removed,
-    small_record,
-    tokens_of,
-)
+from tests.unit.builders import IDENTITY, changed_identity, leaf_values, nested, small_record, tokens_of
+from tests.unit.trees import leaf_paths, removed
 
 GOLDEN = small_record()
 CONFIG = ("checkpoint", "config")

@@ -5,7 +5,7 @@ import pytest
 from esa_pytest.drift.judge import judge
 from esa_pytest.evaluation.metrics import stratum_metrics
 from esa_pytest.records import BitDrift, BitStability, Change, MetricRow, NonFinite, Outcome, Record, Tier, Verdict
-from esa_pytest.report import evidence, layout, lines, resources
+from esa_pytest.report import evidence, lines, resources
 from tests.unit.builders import (
     CALIBRATION,
     ENVIRONMENT,
@@ -271,14 +271,6 @@ def test_notes_are_told_a_sentence_a_line() -> None:
     assert lines.notes_lines(()) == []
 
 
-def test_label_begins_every_text_in_one_column() -> None:
-    assert [layout.labelled(label, "text") for label in ("", "bits", "within-noise")] == [
-        "                 text",
-        "  bits           text",
-        "  within-noise   text",
-    ]
-
-
 def test_drift_of_blocks_is_told_without_flips() -> None:
     bits = BitDrift(
         num_tokens=128,
@@ -293,15 +285,6 @@ def test_drift_of_blocks_is_told_without_flips() -> None:
     assert evidence.bits_line(bits) == (
         "1 of 2 blocks changed · mean +5.00e-01 · rms 2.50e-01 · max 1.00e+00 nats · first at position 64 of its window"
     )
-
-
-@pytest.mark.parametrize(("number", "text"), [(0, "0 flips"), (1, "1 flip"), (2, "2 flips")])
-def test_count_agrees_with_its_noun(number: int, text: str) -> None:
-    assert layout.count(number, "flip") == text
-
-
-def test_count_takes_an_irregular_plural() -> None:
-    assert [layout.count(number, "process", "processes") for number in (1, 2)] == ["1 process", "2 processes"]
 
 
 def test_properties_are_those_of_the_run() -> None:

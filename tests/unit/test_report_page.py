@@ -6,19 +6,14 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from esa_pytest.report.digest import digest_lines
-from esa_pytest.report.drawing import svg_of
-from esa_pytest.report.figures import Bars, Figure, Losses, Modules, Panel, Positions, Reliability
 from esa_pytest.report.page import ReportExtraMissingError, html_page
 from esa_pytest.report.runs import Run, Unreadable
-from esa_pytest.report.tables import Table
-from tests.unit.run_builders import HISTORY, REPORTED, document, drifted, replaced, run, seen, unjudged
+from tests.unit.run_builders import HISTORY, REPORTED, document, drifted, hostile_texts, replaced, run, seen, unjudged
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -83,32 +78,9 @@ def everything(text: str) -> tuple[Run | Unreadable, ...]:
     return (run(failed), run(unjudged(**names)), Unreadable(folder=text, cause=text))
 
 
-# Half a character is no JSON.
-hostile = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(
-    [
-        "<script>alert(1)</script>",
-        '"><img src=https://a.invalid/x onerror=alert(1)>',
-        "' onmouseover='alert(1)",
-        "</style><script>",
-        "</title><svg/onload=1>",
-        "{{ 7 * 7 }}",
-        "{% include '/etc/passwd' %}",
-        "&lt;b&gt; &amp;",
-        "javascript:alert(1)",
-        "$\\frac{1}{$",
-        "\x00\x1b[31m",
-        "\u202e\u2066",
-        "a|b`c`*d*\n# e",
-        "<!--",
-        "]]>",
-        "_private",
-    ]
-)
-
-
 class TestNoTextBecomesMarkup:
     @settings(max_examples=25, deadline=None)
-    @given(hostile)
+    @given(hostile_texts)
     def test_a_page_has_the_same_elements_whatever_its_records_say(self, text: str) -> None:
         # Texts that are empty leave their places out.
         text = f"x{text}"
@@ -119,7 +91,7 @@ class TestNoTextBecomesMarkup:
         assert printable in "".join(other.text)
 
     @settings(max_examples=40, deadline=None)
-    @given(hostile)
+    @given(hostile_texts)
     def test_markdown_has_the_same_lines_and_cells(self, text: str) -> None:
         text = f"x{text}"
         plain, other = (digest_lines(seen(*everything(one))) for one in ("x", text))
@@ -131,14 +103,6 @@ class TestNoTextBecomesMarkup:
             assert theirs.startswith("<details>") or bare.count("|") == theirs.count("|")
             assert [tag[0] for tag in re.findall(r"(<[^>]*>)", bare)] == ["<" for _ in re.findall(r"<[^>]*>", theirs)]
 
-    @settings(max_examples=5, deadline=None)
-    @given(hostile)
-    def test_a_picture_has_the_same_elements(self, text: str) -> None:
-        plain, other = (
-            [element.tag for element in parsed(svg_of(bars_of(one), key="k")).iter()] for one in ("x", f"x{text}")
-        )
-        assert other == plain
-
     def test_half_a_character_in_the_name_of_a_folder_is_no_trouble(self) -> None:
         torn = Unreadable(folder="\udc80", cause="EOF")
         assert "unreadable" in page(torn)
@@ -148,49 +112,6 @@ class TestNoTextBecomesMarkup:
 @functools.cache
 def plain_skeleton() -> Skeleton:
     return Skeleton(page(*everything("x")))
-
-
-def parsed(svg: str) -> ElementTree.Element:
-    return ElementTree.fromstring(svg)  # noqa: S314  (drawn here)
-
-
-def bars_of(text: str) -> Figure:
-    return figure(Bars(names=(text, "other"), values=(1.0, 2.0), unit="bits"), text)
-
-
-def figure(panel: Panel, text: str = "a figure") -> Figure:
-    table = Table(caption="c", heading=("a",), rows=(("1",),))
-    return Figure(title=text, description=text, panel=panel, numbers=table)
-
-
-PANELS: tuple[Panel, ...] = (
-    Bars(names=("a", "b"), values=(0.0, 0.0), unit="bits"),
-    Positions(labels=("0-15", "16-63", "64-255", "256-1023", "1024-4095"), rms=(0.0,) * 5, usual=None),
-    Modules(sizes=(0.0, float("inf"), 3.0), first_moved=1, first_name="model.layers.1.mlp"),
-    Modules(sizes=(0.0, 0.1), first_moved=None, first_name=""),
-    Reliability(confidence=(0.5,), accuracy=(1.0,), num_tokens=(1,)),
-    Losses(dates=("2026-01-01", "2026-01-02"), losses=(1.0, 1.0), walked=(0, 1)),
-)
-
-
-class TestPicture:
-    @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: type(panel).__name__)
-    def test_it_is_coloured_by_the_page_and_names_itself(self, panel: Panel) -> None:
-        svg = svg_of(figure(panel), key="k")
-        root = parsed(svg)
-        assert (root.get("role"), root.get("aria-label"), root.get("width")) == ("img", "a figure", None)
-        assert "var(--ink)" in svg
-        assert not re.search(r"#0[1-5]0", svg)
-        assert "<style" not in svg
-        assert "nan" not in svg.lower()
-
-    def test_two_pictures_of_a_page_share_no_definition(self) -> None:
-        one, other = (set(re.findall(r'id="([^"]+)"', svg_of(figure(PANELS[4]), key=key))) for key in "ab")
-        assert one
-        assert not one & other
-
-    def test_the_same_numbers_make_the_same_picture(self) -> None:
-        assert svg_of(figure(PANELS[2]), key="k") == svg_of(figure(PANELS[2]), key="k")
 
 
 NUMBERS = (
