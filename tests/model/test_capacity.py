@@ -88,7 +88,7 @@ def test_exactly_what_is_needed_is_enough(own_checkpoint: Path, monkeypatch: pyt
 def test_weights_count_as_they_will_be_loaded_and_not_as_they_lie(tmp_path: Path, dtype: torch.dtype) -> None:
     tensors = {"a": torch.zeros(300, 1000, dtype=dtype), "b": torch.zeros(700_000, dtype=dtype)}
     save_file(tensors, tmp_path / "model.safetensors")
-    checkpoint = Checkpoint(folder=tmp_path, weights_sha256="", tokenizer_sha256="", config={})
+    checkpoint = Checkpoint(folder=tmp_path, weights_sha256="", tokenizer_sha256="", read_files_sha256="", config={})
     # A million parameters in bf16, a tenth more, and as much again, since a GiB is more than the model.
     assert needed_bytes(checkpoint) == 2_000_000 + 200_000 + 2_000_000
 
