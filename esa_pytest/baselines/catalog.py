@@ -186,7 +186,8 @@ def expand_matrix(matrix: dict[str, Any], catalog: Catalog) -> tuple[Baseline, .
     """Every (model, type) of the matrix, models kept together so that each is loaded once.
 
     Raises:
-        SettingError: the matrix names a model or type that the catalog lacks; the message lists the valid ones.
+        SettingError: the matrix names a model or type that the catalog lacks, and the message lists the valid ones; or
+            two of its baselines would have one id.
     """
     pairs: list[tuple[str, str]] = []
     for type_name, model_names in matrix.items():
@@ -210,7 +211,22 @@ def expand_matrix(matrix: dict[str, Any], catalog: Catalog) -> tuple[Baseline, .
             )
     order = {name: index for index, (name, _) in reversed(list(enumerate(pairs)))}
     unique = dict.fromkeys(sorted(pairs, key=lambda pair: order[pair[0]]))
-    return tuple(baseline_of(model, type_name, catalog) for model, type_name in unique)
+    baselines = tuple(baseline_of(model, type_name, catalog) for model, type_name in unique)
+    _refuse_shared_ids(baselines)
+    return baselines
+
+
+def _refuse_shared_ids(baselines: tuple[Baseline, ...]) -> None:
+    """What is selected, accepted and compared by an id must be one baseline: a-b with c and a with b-c are two."""
+    known: dict[str, Baseline] = {}
+    for baseline in baselines:
+        first = known.setdefault(baseline.id, baseline)
+        if first is not baseline:
+            raise SettingError(
+                f"[tool.esa.matrix] names two baselines with the id {baseline.id!r}: the model {first.model_name!r} "
+                f"with the type {first.type_name!r}, and {baseline.model_name!r} with {baseline.type_name!r}; rename a "
+                f"model or a type."
+            )
 
 
 def baseline_of(model_name: str, type_name: str, catalog: Catalog) -> Baseline:

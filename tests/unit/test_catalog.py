@@ -160,3 +160,17 @@ def test_baseline_cannot_be_changed() -> None:
     assert isinstance(baseline, Baseline)
     with pytest.raises(ValueError, match="frozen"):
         baseline.type_name = "other"  # type: ignore[misc]
+
+
+def test_two_baselines_of_one_id_are_refused() -> None:
+    sizes = catalog().types["smoke"].model_dump()
+    both = catalog(
+        models={"qwen": {"path": "m"}, "qwen-long": {"path": "n"}}, types={"smoke": sizes, "long-smoke": sizes}
+    )
+    with pytest.raises(SettingError) as caught:
+        expand_matrix({"smoke": ["qwen-long"], "long-smoke": ["qwen"]}, both)
+    assert str(caught.value) == (
+        "[tool.esa.matrix] names two baselines with the id 'qwen-long-smoke': the model 'qwen-long' with the type "
+        "'smoke', and 'qwen' with 'long-smoke'; rename a model or a type."
+    )
+    assert len(expand_matrix({"smoke": ["qwen-long", "qwen"]}, both)) == 2
