@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from esa_pytest.baselines.context_plan import ContextPlan
 from esa_pytest.baselines.sources import CorpusSource, DeviceType, Distribution, Entry, ModelSource, Name, PositiveInt
@@ -50,6 +50,18 @@ class BaselineType(Entry):
     fresh_process: bool = False
     widened_products: bool = False
     context: ContextPlan | None = None
+
+    @field_validator("corpora", "context_lengths", "seeds")
+    @classmethod
+    def _each_once(cls, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = next((value for value in given if given.count(value) > 1), None)
+        if twice is not None:
+            msg = (
+                f"{twice!r} stands there twice, and the same windows would be scored twice and taken for others; name "
+                f"it once"
+            )
+            raise ValueError(msg)
+        return given
 
     @model_validator(mode="after")
     def _stride_within_context(self) -> "BaselineType":

@@ -174,3 +174,14 @@ def test_two_baselines_of_one_id_are_refused() -> None:
         "'smoke', and 'qwen' with 'long-smoke'; rename a model or a type."
     )
     assert len(expand_matrix({"smoke": ["qwen-long", "qwen"]}, both)) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "twice"),
+    [("seeds", [7, 1, 7], "7"), ("context_lengths", [64, 64], "64"), ("corpora", ["embedded"] * 2, "'embedded'")],
+)
+def test_what_a_type_names_twice_is_told(field: str, given: list[Any], twice: str) -> None:
+    assert refusal(types={"smoke": {field: given}}) == (
+        f"[tool.esa] is not valid: types.smoke.{field}: Value error, {twice} stands there twice, and the same windows "
+        f"would be scored twice and taken for others; name it once."
+    )
