@@ -14,6 +14,19 @@ from esa_pytest.homes import expanded
 
 # `<model>@full` is the model's true shape with random weights.
 FULL_TWIN = "full"
+# A type's name marks its tests: pytest would skip by one of these, and its common plugins run or time otherwise.
+_MARKS_OF_OTHERS = (
+    "benchmark",
+    "filterwarnings",
+    "flaky",
+    "parametrize",
+    "skip",
+    "skipif",
+    "timeout",
+    "usefixtures",
+    "xdist_group",
+    "xfail",
+)
 PACKAGED = Path(str(resources.files("esa_pytest.baselines")))
 
 
@@ -97,6 +110,18 @@ class Catalog(Entry):
     types: dict[Name, BaselineType]
     reported: dict[Name, dict[Name, Reported]]
     packages: tuple[Distribution, ...] = ()
+
+    @field_validator("types")
+    @classmethod
+    def _types_are_marks_of_their_own(cls, types: dict[str, BaselineType]) -> dict[str, BaselineType]:
+        for name in types:
+            if name in _MARKS_OF_OTHERS:
+                msg = (
+                    f"the type {name!r} has the name of a mark that pytest or a plugin of it acts by; its name may be "
+                    f"none of {', '.join(_MARKS_OF_OTHERS)}"
+                )
+                raise ValueError(msg)
+        return types
 
     @model_validator(mode="after")
     def _types_name_known_corpora(self) -> "Catalog":

@@ -6,6 +6,14 @@ from esa_pytest.exit_status import Status
 from tests.plugin.conftest import Project
 
 USAGE = pytest.ExitCode.USAGE_ERROR
+OWN_TYPE = """
+[tool.esa.types.nightly]
+corpora = ["mine"]
+context_lengths = [32]
+seeds = [1]
+scored_tokens = { cpu = 256 }
+batch_tokens = { cpu = 256 }
+"""
 
 
 def refused(project: Project, sentence: str, *arguments: str) -> None:
@@ -152,3 +160,15 @@ def test_ids_and_marks_come_from_the_matrix(project: Project) -> None:
     )
     assert every.ret == pytest.ExitCode.OK
     project.run("--collect-only", "-q", "-m", "smoke").stdout.fnmatch_lines(["2/3 tests collected (1 deselected)*"])
+
+
+def test_a_type_of_the_users_own_is_a_mark_that_pytest_knows(project: Project) -> None:
+    project.add('smoke = ["tiny"]', 'nightly = ["tiny"]\nsmoke = ["tiny"]')
+    project.add("[tool.esa.types.smoke]", f"{OWN_TYPE}\n[tool.esa.types.smoke]")
+    result = project.run("--collect-only", "-q", "--strict-markers", "-W", "error", "-m", "nightly")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["test_it.py::test_baseline[[]tiny-nightly*]", "1/2 tests collected (1 deselected)*"])
+    lines = project.run("--markers").outlines
+    assert [line.partition(":")[0] for line in lines if "(esa-pytest)" in line] == [
+        f"@pytest.mark.{name}" for name in ("smoke", "standard", "extended", "nightly")
+    ]
