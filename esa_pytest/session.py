@@ -72,6 +72,11 @@ class BaselineSession:
 
     def parameters(self) -> list[Any]:
         """One pytest parameter a baseline of the matrix, marked with its type and grouped by its model."""
+        try:
+            baselines = self.settings().baselines
+        except SettingError as error:
+            # pytest is collecting by now, and would show a usage error with its traceback.
+            pytest.fail(str(error), pytrace=False)
         grouped = self._config.pluginmanager.hasplugin("xdist")
         return [
             pytest.param(
@@ -82,7 +87,7 @@ class BaselineSession:
                     *([pytest.mark.xdist_group(baseline.model_name)] if grouped else []),
                 ],
             )
-            for baseline in self.settings().baselines
+            for baseline in baselines
         ]
 
     def protect(self, items: Sequence[pytest.Item]) -> None:

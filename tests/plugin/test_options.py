@@ -85,6 +85,22 @@ def test_a_wrong_device_lists_the_valid_ones(project: Project, device: str) -> N
     refused(project, f"--esa-device is '{device}'; valid devices are auto, cpu, cuda, cuda:N.", "--esa-device", device)
 
 
+@pytest.mark.parametrize(
+    "table", ['[tool]\nesa = { device = "gpu" }', 'tool.esa.device = "gpu"', '[ tool . "esa" ]\ndevice = "gpu"']
+)
+def test_a_table_is_found_however_it_is_written(project: Project, table: str) -> None:
+    (project.pytester.path / "pyproject.toml").write_text(table, encoding="utf-8")
+    refused(project, "[[]tool.esa] device is 'gpu'; valid devices are auto, cpu, cuda, cuda:N.")
+
+
+def test_a_pyproject_that_pytest_does_not_read_is_told_without_a_traceback(project: Project) -> None:
+    (project.pytester.path / "pyproject.toml").write_text("[tool.other", encoding="utf-8")
+    result = project.run("-c", "/dev/null", "--rootdir", str(project.pytester.path))
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*pyproject.toml is no TOML: *"])
+    result.stdout.no_fnmatch_line("*.py:*: in *")
+
+
 @pytest.mark.parametrize("rounds", ["0", "-1", "two", "1.5"])
 def test_wrong_rounds_are_told(project: Project, rounds: str) -> None:
     refused(project, f"--esa-rounds is '{rounds}'; it takes a whole number from 1 on.", f"--esa-rounds={rounds}")
