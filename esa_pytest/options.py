@@ -1,6 +1,7 @@
 """The options of `pytest --help`, their ini keys, variables and `[tool.esa]` keys. Light: no pydantic, no torch."""
 
 import os
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -173,6 +174,11 @@ def is_configured(config: pytest.Config) -> bool:
     if any(given(option, config, {}).origin != DEFAULT for option in OPTIONS):
         return True
     try:
-        return "[tool.esa" in (config.rootpath / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
+        text = (config.rootpath / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
+        tool = tomllib.loads(text).get("tool")
     except OSError:
         return False
+    except tomllib.TOMLDecodeError:
+        # Where it seems to be ours, reading the settings tells what is wrong with it.
+        return "[tool.esa" in text
+    return isinstance(tool, dict) and "esa" in tool

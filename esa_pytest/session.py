@@ -3,6 +3,7 @@
 Light until a baseline is used: no torch, no pydantic.
 """
 
+import re
 import sys
 import tempfile
 import traceback
@@ -55,14 +56,27 @@ class BaselineSession:
             from esa_pytest.settings import resolve
 
             self._settings = resolve(self._config)
+            self._register_types(self._settings.baselines)
             if is_follower():
                 # The first rank writes what all have measured.
                 self._private = tempfile.TemporaryDirectory(prefix="esa-rank-")
                 self._settings = replace(self._settings, output_dir=Path(self._private.name))
         return self._settings
 
+    def _register_types(self, baselines: "Sequence[Baseline]") -> None:
+        """Make marks of the types that are the user's own: pytest refuses or doubts one that nobody registered."""
+        known = {re.split("[:(]", line)[0].strip() for line in self._config.getini("markers")}
+        for name in dict.fromkeys(baseline.type_name for baseline in baselines):
+            if name not in known:
+                self._config.addinivalue_line("markers", f"{name}: baselines of the type {name} (esa-pytest)")
+
     def parameters(self) -> list[Any]:
         """One pytest parameter a baseline of the matrix, marked with its type and grouped by its model."""
+        try:
+            baselines = self.settings().baselines
+        except SettingError as error:
+            # pytest is collecting by now, and would show a usage error with its traceback.
+            pytest.fail(str(error), pytrace=False)
         grouped = self._config.pluginmanager.hasplugin("xdist")
         return [
             pytest.param(
@@ -73,7 +87,7 @@ class BaselineSession:
                     *([pytest.mark.xdist_group(baseline.model_name)] if grouped else []),
                 ],
             )
-            for baseline in self.settings().baselines
+            for baseline in baselines
         ]
 
     def protect(self, items: Sequence[pytest.Item]) -> None:

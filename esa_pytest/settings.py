@@ -18,7 +18,9 @@ from esa_pytest.options import OPTIONS, Given, given
 
 DEFAULT_MATRIX = {"smoke": ["smollm2-135m"]}
 _ENTRIES = ("corpora", "matrix", "models", "packages", "tolerances", "types")
-_DEVICE = re.compile(r"^(auto|cpu|cuda(:\d+)?)$")
+# torch counts 120 GPUs at most, and keeps an index in one byte: 256 would be taken for 0.
+_DEVICE = re.compile(r"auto|cpu|cuda(:([1-9]?[0-9]|1[01][0-9]))?")
+_ROUNDS = re.compile(r"[0-9]{1,9}")
 # A year; timers know no more than some number of seconds.
 _LEAST_RATE, _LARGEST_RATE = 1e-9, 0.1
 _MOST_SECONDS = 366 * 86_400.0
@@ -154,7 +156,7 @@ def _tables(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _device(choice: Given) -> str:
-    if not isinstance(choice.value, str) or not _DEVICE.match(choice.value):
+    if not isinstance(choice.value, str) or not _DEVICE.fullmatch(choice.value):
         raise SettingError(f"{choice.origin} is {choice.value!r}; valid devices are auto, cpu, cuda, cuda:N.")
     return choice.value
 
@@ -190,7 +192,7 @@ def _rounds(choice: Given) -> int | None:
     if choice.value is None:
         return None
     text = str(choice.value)
-    if isinstance(choice.value, bool) or not text.isdecimal() or int(text) < 1:
+    if isinstance(choice.value, bool) or not _ROUNDS.fullmatch(text) or int(text) < 1:
         raise SettingError(f"{choice.origin} is {choice.value!r}; it takes a whole number from 1 on.")
     return int(text)
 

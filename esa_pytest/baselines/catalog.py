@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from esa_pytest.baselines.context_plan import ContextPlan
 from esa_pytest.baselines.sources import CorpusSource, DeviceType, Distribution, Entry, ModelSource, Name, PositiveInt
@@ -14,6 +14,19 @@ from esa_pytest.homes import expanded
 
 # `<model>@full` is the model's true shape with random weights.
 FULL_TWIN = "full"
+# A type's name marks its tests: pytest would skip by one of these, and its common plugins run or time otherwise.
+_MARKS_OF_OTHERS = (
+    "benchmark",
+    "filterwarnings",
+    "flaky",
+    "parametrize",
+    "skip",
+    "skipif",
+    "timeout",
+    "usefixtures",
+    "xdist_group",
+    "xfail",
+)
 PACKAGED = Path(str(resources.files("esa_pytest.baselines")))
 
 
@@ -51,6 +64,18 @@ class BaselineType(Entry):
     widened_products: bool = False
     context: ContextPlan | None = None
 
+    @field_validator("corpora", "context_lengths", "seeds")
+    @classmethod
+    def _each_once(cls, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = next((value for value in given if given.count(value) > 1), None)
+        if twice is not None:
+            msg = (
+                f"{twice!r} stands there twice, and the same windows would be scored twice and taken for others; name "
+                f"it once"
+            )
+            raise ValueError(msg)
+        return given
+
     @model_validator(mode="after")
     def _stride_within_context(self) -> "BaselineType":
         if self.stride is not None and self.stride > min(self.context_lengths):
@@ -85,6 +110,18 @@ class Catalog(Entry):
     types: dict[Name, BaselineType]
     reported: dict[Name, dict[Name, Reported]]
     packages: tuple[Distribution, ...] = ()
+
+    @field_validator("types")
+    @classmethod
+    def _types_are_marks_of_their_own(cls, types: dict[str, BaselineType]) -> dict[str, BaselineType]:
+        for name in types:
+            if name in _MARKS_OF_OTHERS:
+                msg = (
+                    f"the type {name!r} has the name of a mark that pytest or a plugin of it acts by; its name may be "
+                    f"none of {', '.join(_MARKS_OF_OTHERS)}"
+                )
+                raise ValueError(msg)
+        return types
 
     @model_validator(mode="after")
     def _types_name_known_corpora(self) -> "Catalog":
@@ -186,7 +223,8 @@ def expand_matrix(matrix: dict[str, Any], catalog: Catalog) -> tuple[Baseline, .
     """Every (model, type) of the matrix, models kept together so that each is loaded once.
 
     Raises:
-        SettingError: the matrix names a model or type that the catalog lacks; the message lists the valid ones.
+        SettingError: the matrix names a model or type that the catalog lacks, and the message lists the valid ones; or
+            two of its baselines would have one id.
     """
     pairs: list[tuple[str, str]] = []
     for type_name, model_names in matrix.items():
@@ -210,7 +248,22 @@ def expand_matrix(matrix: dict[str, Any], catalog: Catalog) -> tuple[Baseline, .
             )
     order = {name: index for index, (name, _) in reversed(list(enumerate(pairs)))}
     unique = dict.fromkeys(sorted(pairs, key=lambda pair: order[pair[0]]))
-    return tuple(baseline_of(model, type_name, catalog) for model, type_name in unique)
+    baselines = tuple(baseline_of(model, type_name, catalog) for model, type_name in unique)
+    _refuse_shared_ids(baselines)
+    return baselines
+
+
+def _refuse_shared_ids(baselines: tuple[Baseline, ...]) -> None:
+    """What is selected, accepted and compared by an id must be one baseline: a-b with c and a with b-c are two."""
+    known: dict[str, Baseline] = {}
+    for baseline in baselines:
+        first = known.setdefault(baseline.id, baseline)
+        if first is not baseline:
+            raise SettingError(
+                f"[tool.esa.matrix] names two baselines with the id {baseline.id!r}: the model {first.model_name!r} "
+                f"with the type {first.type_name!r}, and {baseline.model_name!r} with {baseline.type_name!r}; rename a "
+                f"model or a type."
+            )
 
 
 def baseline_of(model_name: str, type_name: str, catalog: Catalog) -> Baseline:

@@ -1,6 +1,8 @@
 """Texts: read from .txt, .jsonl or .parquet, checked, and hashed."""
 
+import codecs
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,12 +72,17 @@ def _documents(name: str, path: Path, data: bytes) -> Iterator[Document]:
         case ".jsonl":
             yield from _json_lines(name, path, _decoded(name, path, data))
         case ".parquet":
-            yield from _parquet_rows(name, path)
+            yield from _parquet_rows(name, path, data)
         case other:
             raise CorpusError(f"The corpus {name!r} is a {other or 'nameless'} file: {path}; it may be {READABLE}.")
 
 
 def _decoded(name: str, path: Path, data: bytes) -> str:
+    if data.startswith(codecs.BOM_UTF8):
+        raise CorpusError(
+            f"The corpus {name!r} begins with a byte order mark: {path}; it is no part of the text, so save the file "
+            f"as UTF-8 without it."
+        )
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -98,7 +105,7 @@ def _json_lines(name: str, path: Path, text: str) -> Iterator[Document]:
             yield _labelled(name, f"line {number} of {path}", row)
 
 
-def _parquet_rows(name: str, path: Path) -> Iterator[Document]:
+def _parquet_rows(name: str, path: Path, data: bytes) -> Iterator[Document]:
     try:
         import pyarrow.parquet as parquet
     except ImportError:
@@ -106,24 +113,31 @@ def _parquet_rows(name: str, path: Path) -> Iterator[Document]:
             f"The corpus {name!r} is a parquet file, which needs pyarrow: pip install 'esa-pytest[parquet]'."
         ) from None
     try:
-        rows = parquet.read_table(path).to_pylist()
+        held = parquet.read_schema(io.BytesIO(data)).names
+        # Other columns may be large, or hold what Python has no value for.
+        read = [column for column in ("text", "stratum") if column in held]
+        rows = parquet.read_table(io.BytesIO(data), columns=read).to_pylist()
     except (OSError, ValueError) as error:
-        raise CorpusError(f"The corpus {name!r} is no parquet file: {path}: {error}.") from None
+        cause = str(error).partition("\n")[0].rstrip(".")
+        raise CorpusError(f"The corpus {name!r} is no parquet file of texts: {path}: {cause}; write it anew.") from None
     for number, row in enumerate(rows, start=1):
         yield _labelled(name, f"row {number} of {path}", row)
 
 
 def _labelled(name: str, where: str, row: Any) -> Document:
-    if isinstance(row, dict) and isinstance(row.get("text"), str) and _has_lone_surrogate(row["text"]):
-        raise CorpusError(
-            f"The corpus {name!r} has half of a surrogate pair on {where}, which is no character; mend the escape."
-        )
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise CorpusError(
             f'The corpus {name!r} has no text on {where}; each entry is {{"text": "...", "stratum": "..."}}, '
             f"the stratum optional."
         )
-    return Document(stratum=str(row.get("stratum") or name), text=row["text"])
+    document = Document(stratum=str(row.get("stratum") or name), text=row["text"])
+    for what, content in (("text", document.text), ("stratum", document.stratum)):
+        if _has_lone_surrogate(content):
+            raise CorpusError(
+                f"The corpus {name!r} has half of a surrogate pair in the {what} on {where}, which is no character; "
+                f"mend the escape."
+            )
+    return document
 
 
 def _has_lone_surrogate(text: str) -> bool:

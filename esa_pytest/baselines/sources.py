@@ -141,9 +141,9 @@ class DatasetCorpus(Entry):
         repo: the data set's name on the hub; None where `path` is given.
         revision: the commit.
         path: a folder that `datasets` saved, or a folder of parquet, JSON or text files.
-        config: which of the data set's configurations.
+        config: which of the data set's configurations; of one that `datasets` saved there is no choice.
         split: which split.
-        data_files: single files of the repository, where the whole split would be too much.
+        data_files: single files of the repository or the folder, where the whole split would be too much.
         column: the column that holds the text.
         max_documents: how many rows, from the first on; None for all.
         joined: whether the rows are pieces of one text rather than documents.

@@ -1,20 +1,17 @@
 """Does a model fit? Estimated from the headers of its weights, before any of them is read."""
 
-from pathlib import Path
-
 import psutil
 import torch
 
 from esa_pytest.errors import InsufficientMemoryError
 from esa_pytest.evaluation.checkpoints import Checkpoint
+from esa_pytest.evaluation.control_groups import memory_left
 from esa_pytest.evaluation.hashing import count_parameters
 
 BYTES_A_PARAMETER = 2  # bf16
 # What a micro-batch of 32,768 tokens, a chunk of logits in float64 and the libraries' workspaces take on top.
 WORKING_BYTES = 1 << 30
 WORKING_SHARE = 0.1
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-_CGROUP_USAGE = Path("/sys/fs/cgroup/memory.current")
 
 
 def needed_bytes(checkpoint: Checkpoint) -> int:
@@ -24,15 +21,12 @@ def needed_bytes(checkpoint: Checkpoint) -> int:
 
 
 def available_bytes(device: torch.device) -> int:
-    """What is free on a device, a container's limit respected on the CPU."""
+    """What is free on a device, the limits of a container or a job respected on the CPU."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = int(psutil.virtual_memory().available)
-    try:
-        limit = int(_CGROUP_LIMIT.read_text(encoding="ascii"))
-        return min(free, limit - int(_CGROUP_USAGE.read_text(encoding="ascii")))
-    except (OSError, ValueError):  # there is no cgroup, or it says "max"
-        return free
+    left = memory_left()
+    return free if left is None else min(free, left)
 
 
 def refuse_too_large(name: str, checkpoint: Checkpoint, devices: list[torch.device]) -> None:

@@ -11,7 +11,7 @@ from esa_pytest.baselines.sources import FolderModel, HubModel, ModelSource, Ran
 from esa_pytest.errors import CheckpointError, ModelUnavailableError
 from esa_pytest.evaluation.cache import build_folder, cache_root
 from esa_pytest.evaluation.conversion import VOLATILE_CONFIG_KEYS, converted_checkpoint
-from esa_pytest.evaluation.hashing import tokenizer_sha256, weights_sha256
+from esa_pytest.evaluation.hashing import read_files_sha256, tokenizer_sha256, weights_sha256
 from esa_pytest.evaluation.hub import Hub
 
 # Raised when the same seed and shape could give other weights.
@@ -27,6 +27,8 @@ class Checkpoint:
         folder: where config.json, the safetensors files and the tokenizer lie.
         weights_sha256: over every tensor's name, dtype, shape and bytes; over their recipe where they are random.
         tokenizer_sha256: over the vocabulary and merges.
+        read_files_sha256: over the bytes of every file that the config or the tokenizer may be read from; of no golden,
+            since the same model may come with others.
         config: config.json without what names the software that wrote it.
         random_seed: of the weights, where they are made and not read.
         hash_seconds: how long the hashes took; next to nothing where they were kept.
@@ -35,6 +37,7 @@ class Checkpoint:
     folder: Path
     weights_sha256: str
     tokenizer_sha256: str
+    read_files_sha256: str
     config: dict[str, Any]
     random_seed: int | None = None
     hash_seconds: float = field(default=0.0, compare=False)
@@ -67,10 +70,12 @@ def _checkpoint(folder: Path, *, rehash: bool) -> Checkpoint:
     _refuse_adapter(folder)
     begin = time.perf_counter()
     weights, tokenizer = weights_sha256(folder, anew=rehash), tokenizer_sha256(folder, anew=rehash)
+    read_files = read_files_sha256(folder, anew=rehash)
     return Checkpoint(
         folder=folder,
         weights_sha256=weights,
         tokenizer_sha256=tokenizer,
+        read_files_sha256=read_files,
         config=_config(folder),
         hash_seconds=time.perf_counter() - begin,
     )
@@ -116,6 +121,7 @@ def _random_checkpoint(model: RandomModel) -> Checkpoint:
         folder=folder,
         weights_sha256=hashlib.sha256(recipe.encode()).hexdigest(),
         tokenizer_sha256=tokenizer_sha256(folder),
+        read_files_sha256=read_files_sha256(folder),
         config=_config(folder),
         random_seed=model.seed,
     )

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import mmap
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from esa_pytest.evaluation.kept_hashes import once_per_state
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
+_READ_SUFFIXES = (".json", ".txt", ".model")
+# Of sampling and of prompts: no text is generated, and none is put into a template.
+_UNREAD = ("generation_config.json", "chat_template.json")
 
 
 def weights_sha256(folder: Path, *, anew: bool = False) -> str:
@@ -97,6 +101,22 @@ def tokenizer_sha256(folder: Path, *, anew: bool = False) -> str:
     return once_per_state(told, _hash_texts, kind="texts", anew=anew)
 
 
+def read_files_sha256(folder: Path, *, anew: bool = False) -> str:
+    """sha256 over the bytes of every file beside the weights that a config or a tokenizer may be read from.
+
+    Which of them transformers reads, and what a BOS is by them, differs between its releases and its classes of
+    tokenizers; so each counts, and so does what else lies there with such an ending.
+
+    Args:
+        folder: of the checkpoint.
+        anew: whether to read the files even if a hash of their state is kept.
+    """
+    files = (path for path in folder.iterdir() if path.suffix in _READ_SUFFIXES and path.name not in _UNREAD)
+    # What nobody may read here is read by transformers neither.
+    found = sorted(path for path in files if path.is_file() and os.access(path, os.R_OK))
+    return once_per_state(found, _hash_bytes, kind="bytes", anew=anew)
+
+
 def _hash_tensors(files: Sequence[Path]) -> str:
     tensors = {name: (path, entry) for path in files for name, entry in _safetensors_header(path).items()}
     digest = hashlib.sha256()
@@ -134,6 +154,15 @@ def _end_of(entry: dict[str, Any]) -> int:
     if not (isinstance(entry["dtype"], str) and isinstance(entry["shape"], list) and 0 <= begin <= end):
         raise ValueError(entry)
     return int(end)
+
+
+def _hash_bytes(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        content = path.read_bytes()
+        digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0" + len(content).to_bytes(8, "little"))
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def _hash_texts(files: Sequence[Path]) -> str:

@@ -52,6 +52,9 @@ def key_of(
         "baseline": _sha256(baseline.model_dump_json().encode()),
         "model.weights": checkpoint.weights_sha256,
         "model.tokenizer": checkpoint.tokenizer_sha256,
+        # The tokenizer's hash is over its vocabulary, the config's over what describes the model: a BOS, a class of
+        # tokenizers, or the release that wrote them may be read from elsewhere.
+        "model.files": checkpoint.read_files_sha256,
         "model.config": _sha256(json.dumps(checkpoint.config, sort_keys=True).encode()),
         **{f"text.{name}": _text(source) for name, source in baseline.corpora.items()},
         **_settings(settings, updates),

@@ -88,7 +88,7 @@ def test_exactly_what_is_needed_is_enough(own_checkpoint: Path, monkeypatch: pyt
 def test_weights_count_as_they_will_be_loaded_and_not_as_they_lie(tmp_path: Path, dtype: torch.dtype) -> None:
     tensors = {"a": torch.zeros(300, 1000, dtype=dtype), "b": torch.zeros(700_000, dtype=dtype)}
     save_file(tensors, tmp_path / "model.safetensors")
-    checkpoint = Checkpoint(folder=tmp_path, weights_sha256="", tokenizer_sha256="", config={})
+    checkpoint = Checkpoint(folder=tmp_path, weights_sha256="", tokenizer_sha256="", read_files_sha256="", config={})
     # A million parameters in bf16, a tenth more, and as much again, since a GiB is more than the model.
     assert needed_bytes(checkpoint) == 2_000_000 + 200_000 + 2_000_000
 
@@ -104,24 +104,13 @@ def test_the_packaged_shapes_have_as_many_parameters_as_their_models(name: str, 
     assert needed_bytes(checkpoint) == int(2 * parameters * 1.1) + GIB
 
 
-def test_a_limit_of_the_container_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit, usage = tmp_path / "memory.max", tmp_path / "memory.current"
-    limit.write_text("5000000\n", encoding="ascii")
-    usage.write_text("2000000\n", encoding="ascii")
-    monkeypatch.setattr(capacity, "_CGROUP_LIMIT", limit)
-    monkeypatch.setattr(capacity, "_CGROUP_USAGE", usage)
-    assert available_bytes(CPU) == 3_000_000
-
-
-@pytest.mark.parametrize("limit", ["max\n", None])
-def test_without_a_limit_all_that_is_free_is_available(
-    limit: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("left", "available"), [(None, 77), (76, 76), (78, 77)])
+def test_what_is_free_is_available_as_far_as_the_limit_of_a_container_goes(
+    left: int | None, available: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capacity, "_CGROUP_LIMIT", tmp_path / "memory.max")
-    if limit is not None:
-        (tmp_path / "memory.max").write_text(limit, encoding="ascii")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 77}))
-    assert available_bytes(CPU) == 77
+    monkeypatch.setattr(capacity, "memory_left", lambda: left)
+    assert available_bytes(CPU) == available
 
 
 @pytest.mark.parametrize("error", [MemoryError("no more"), torch.OutOfMemoryError("no more")])

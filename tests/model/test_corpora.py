@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,40 @@ def test_the_same_texts_are_the_same_corpus_wherever_they_lie(
 
 
 def test_a_split_that_is_not_there(saved_splits: Path) -> None:
-    with pytest.raises(CorpusUnavailableError) as caught:
+    with pytest.raises(CorpusError) as caught:
         _loaded(saved_splits, split="validation")
     assert str(caught.value) == (
-        "The corpus 'mine' cannot be loaded by datasets (KeyError: 'validation'); check its repo, revision, config and "
-        "split, or its path, in [tool.esa.corpora.mine]."
+        f"The corpus 'mine' asks for the split 'validation' and the data set saved in {saved_splits} holds train, "
+        f"test; correct its split in [tool.esa.corpora.mine]."
+    )
+
+
+@pytest.mark.parametrize(("named", "asked"), [("train", "test"), ("train", "train[:2]"), (None, "test[:2]")])
+def test_a_saved_split_is_taken_for_no_other_and_for_no_part_of_it(
+    named: str | None, asked: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "named"
+    datasets.Dataset.from_dict({"text": ROWS}, split=named).save_to_disk(folder)
+    held = named or "test"
+    assert _texts(_loaded(folder, split=held)) == FULL
+    with pytest.raises(
+        CorpusError, match=f"asks for the split '{re.escape(asked)}' .* holds {held}; correct its split"
+    ):
+        _loaded(folder, split=asked)
+
+
+@pytest.mark.parametrize("choice", [{"config": "long"}, {"data_files": "a.txt"}])
+@pytest.mark.parametrize("kind", ["saved", "saved_splits"])
+def test_what_chooses_nothing_of_a_saved_data_set_is_told(
+    kind: str, choice: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(kind)
+    (key, value) = next(iter(choice.items()))
+    with pytest.raises(CorpusError) as caught:
+        _loaded(folder, **choice)
+    assert str(caught.value) == (
+        f"The corpus 'mine' has {key} = {value!r} and {folder} holds a data set that was saved, where {key} chooses "
+        f"nothing; leave it out of [tool.esa.corpora.mine]."
     )
 
 

@@ -6,6 +6,14 @@ from esa_pytest.exit_status import Status
 from tests.plugin.conftest import Project
 
 USAGE = pytest.ExitCode.USAGE_ERROR
+OWN_TYPE = """
+[tool.esa.types.nightly]
+corpora = ["mine"]
+context_lengths = [32]
+seeds = [1]
+scored_tokens = { cpu = 256 }
+batch_tokens = { cpu = 256 }
+"""
 
 
 def refused(project: Project, sentence: str, *arguments: str) -> None:
@@ -75,6 +83,22 @@ def test_a_broken_pyproject_is_told(project: Project) -> None:
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "CPU", "cpu:0"])
 def test_a_wrong_device_lists_the_valid_ones(project: Project, device: str) -> None:
     refused(project, f"--esa-device is '{device}'; valid devices are auto, cpu, cuda, cuda:N.", "--esa-device", device)
+
+
+@pytest.mark.parametrize(
+    "table", ['[tool]\nesa = { device = "gpu" }', 'tool.esa.device = "gpu"', '[ tool . "esa" ]\ndevice = "gpu"']
+)
+def test_a_table_is_found_however_it_is_written(project: Project, table: str) -> None:
+    (project.pytester.path / "pyproject.toml").write_text(table, encoding="utf-8")
+    refused(project, "[[]tool.esa] device is 'gpu'; valid devices are auto, cpu, cuda, cuda:N.")
+
+
+def test_a_pyproject_that_pytest_does_not_read_is_told_without_a_traceback(project: Project) -> None:
+    (project.pytester.path / "pyproject.toml").write_text("[tool.other", encoding="utf-8")
+    result = project.run("-c", "/dev/null", "--rootdir", str(project.pytester.path))
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*pyproject.toml is no TOML: *"])
+    result.stdout.no_fnmatch_line("*.py:*: in *")
 
 
 @pytest.mark.parametrize("rounds", ["0", "-1", "two", "1.5"])
@@ -152,3 +176,15 @@ def test_ids_and_marks_come_from_the_matrix(project: Project) -> None:
     )
     assert every.ret == pytest.ExitCode.OK
     project.run("--collect-only", "-q", "-m", "smoke").stdout.fnmatch_lines(["2/3 tests collected (1 deselected)*"])
+
+
+def test_a_type_of_the_users_own_is_a_mark_that_pytest_knows(project: Project) -> None:
+    project.add('smoke = ["tiny"]', 'nightly = ["tiny"]\nsmoke = ["tiny"]')
+    project.add("[tool.esa.types.smoke]", f"{OWN_TYPE}\n[tool.esa.types.smoke]")
+    result = project.run("--collect-only", "-q", "--strict-markers", "-W", "error", "-m", "nightly")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["test_it.py::test_baseline[[]tiny-nightly*]", "1/2 tests collected (1 deselected)*"])
+    lines = project.run("--markers").outlines
+    assert [line.partition(":")[0] for line in lines if "(esa-pytest)" in line] == [
+        f"@pytest.mark.{name}" for name in ("smoke", "standard", "extended", "nightly")
+    ]

@@ -1,6 +1,7 @@
 """`--esa-resume` judges only what the last run did not finish, and shows the rest as it was judged."""
 
 import json
+import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,16 @@ class TestWhatIsJudgedAgain:
         other = recorded.golden.with_name("cuda-sm90-bfloat16.json")
         other.write_bytes(recorded.golden.read_bytes())
         self.resumed_after(recorded).stdout.fnmatch_lines(["  judged again   since *: golden changed"])
+
+    @pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json"])
+    def test_another_file_that_the_tokenizer_is_made_of(self, recorded: Project, tmp_path: Path, name: str) -> None:
+        copied = tmp_path / "copied"
+        shutil.copytree(recorded.checkpoint, copied)
+        recorded.add(str(recorded.checkpoint), str(copied))
+        recorded.run()
+        tokens = json.loads(path.read_text(encoding="utf-8")) if (path := copied / name).exists() else {}
+        path.write_text(json.dumps(tokens | {"bos_token": "<eos>"}), encoding="utf-8")
+        self.resumed_after(recorded).stdout.fnmatch_lines(["  judged again   since *: model.files changed"])
 
     def test_another_rule(self, recorded: Project) -> None:
         recorded.run("--esa-resources", "off")

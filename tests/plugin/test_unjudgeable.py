@@ -117,12 +117,12 @@ def corpus_unreachable(project: Project, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("esa_pytest.evaluation.hub._why_unreachable", lambda: SILENT)
     # What reads data sets is heavy, and none of it is reached here.
     monkeypatch.setitem(sys.modules, "datasets", ModuleType("datasets"))
-    monkeypatch.setattr("esa_pytest.evaluation.corpora.quiet_datasets", nullcontext)
+    monkeypatch.setattr("esa_pytest.evaluation.data_sets.quiet_datasets", nullcontext)
 
     def fail(*_: object, **__: object) -> None:
         raise ConnectionError
 
-    monkeypatch.setattr("esa_pytest.evaluation.corpora._loaded", fail)
+    monkeypatch.setattr("esa_pytest.evaluation.data_sets._loaded", fail)
 
 
 def corpus_without_datasets(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,3 +160,37 @@ def test_baseline_cannot_be_changed() -> None:
     assert isinstance(baseline, Baseline)
     with pytest.raises(ValueError, match="frozen"):
         baseline.type_name = "other"  # type: ignore[misc]
+
+
+def test_two_baselines_of_one_id_are_refused() -> None:
+    sizes = catalog().types["smoke"].model_dump()
+    both = catalog(
+        models={"qwen": {"path": "m"}, "qwen-long": {"path": "n"}}, types={"smoke": sizes, "long-smoke": sizes}
+    )
+    with pytest.raises(SettingError) as caught:
+        expand_matrix({"smoke": ["qwen-long"], "long-smoke": ["qwen"]}, both)
+    assert str(caught.value) == (
+        "[tool.esa.matrix] names two baselines with the id 'qwen-long-smoke': the model 'qwen-long' with the type "
+        "'smoke', and 'qwen' with 'long-smoke'; rename a model or a type."
+    )
+    assert len(expand_matrix({"smoke": ["qwen-long", "qwen"]}, both)) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "twice"),
+    [("seeds", [7, 1, 7], "7"), ("context_lengths", [64, 64], "64"), ("corpora", ["embedded"] * 2, "'embedded'")],
+)
+def test_what_a_type_names_twice_is_told(field: str, given: list[Any], twice: str) -> None:
+    assert refusal(types={"smoke": {field: given}}) == (
+        f"[tool.esa] is not valid: types.smoke.{field}: Value error, {twice} stands there twice, and the same windows "
+        f"would be scored twice and taken for others; name it once."
+    )
+
+
+@pytest.mark.parametrize("name", ["skip", "skipif", "xfail", "parametrize", "usefixtures", "flaky", "xdist_group"])
+def test_type_whose_name_is_a_mark_that_others_act_by_is_refused(name: str) -> None:
+    assert refusal(types={name: catalog().types["smoke"].model_dump()}) == (
+        f"[tool.esa] is not valid: types: Value error, the type {name!r} has the name of a mark that pytest or a "
+        f"plugin of it acts by; its name may be none of benchmark, filterwarnings, flaky, parametrize, skip, skipif, "
+        f"timeout, usefixtures, xdist_group, xfail."
+    )

@@ -50,7 +50,10 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", datasets.config.HF_HUB_OFFLINE)
     folder = tmp_path / "copy"
     folder.mkdir()
-    lines = [json.dumps({"text": text, "number": index}) for index, text in enumerate(["one", " ", "two", "drei"])]
+    lines = [
+        json.dumps({"text": text, "number": index, "title": f"No. {index}"})
+        for index, text in enumerate(["one", " ", "two", "drei"])
+    ]
     (folder / "test.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return folder
 
@@ -123,11 +126,13 @@ def test_first_rows_are_taken(rows: Path, most: int, expected: list[str]) -> Non
 
 
 def test_other_column_is_taken_where_it_is_named(rows: Path) -> None:
-    assert texts(loaded(dataset(rows, column="number"))) == ["0", "1", "2", "3"]
+    assert texts(loaded(dataset(rows, column="title"))) == ["No. 0", "No. 1", "No. 2", "No. 3"]
 
 
 def test_column_that_is_not_there_is_told_with_those_that_are(rows: Path) -> None:
-    assert refusal(dataset(rows, column="body")) == "The corpus 'mine' has no column 'body'; it has text, number."
+    assert (
+        refusal(dataset(rows, column="body")) == "The corpus 'mine' has no column 'body'; it has text, number, title."
+    )
 
 
 @pytest.mark.parametrize("many", [True, False])
@@ -139,9 +144,31 @@ def test_saved_data_set_is_read_as_its_rows(rows: Path, tmp_path: Path, *, many:
 
 
 def test_folder_that_is_not_there_is_told_and_no_hub_is_asked(rows: Path) -> None:
-    message = refusal(dataset(rows / "gone"), kind=CorpusUnavailableError)
-    assert message.startswith("The corpus 'mine' cannot be loaded by datasets (")
-    assert message.endswith("); check its repo, revision, config and split, or its path, in [tool.esa.corpora.mine].")
+    assert refusal(dataset(rows / "gone")) == (
+        f"The corpus 'mine' is a data set and {rows / 'gone'} is no folder; correct its path in "
+        f"[tool.esa.corpora.mine]."
+    )
+
+
+def test_split_that_a_folder_of_files_lacks_is_told(rows: Path) -> None:
+    message = refusal(dataset(rows).model_copy(update={"split": "validation"}))
+    assert message.startswith(f"The corpus 'mine' cannot be loaded by datasets from {rows} (")
+    assert "validation" in message
+    assert message.endswith("); check its path, config, split and data_files in [tool.esa.corpora.mine].")
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "told"), [("text", 2, "None"), ("tokens", 1, "['a', 'b']"), ("number", 1, "0")]
+)
+def test_row_that_is_no_text_is_told_with_its_number(rows: Path, column: str, row: int, told: str) -> None:
+    lines = ['{"text": "one", "tokens": ["a", "b"], "number": 0}', '{"text": null, "tokens": ["c"], "number": 1}']
+    (rows / "test.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert refusal(dataset(rows, column=column)) == (
+        f"The corpus 'mine' has {told} in row {row} of its column {column!r}, which is no text; give a column of text, "
+        f"or take that row out."
+    )
+    if column == "text":
+        assert texts(loaded(dataset(rows, max_documents=1))) == ["one"]
 
 
 def test_data_set_of_a_hub_that_does_not_answer_is_told(rows: Path) -> None:

@@ -73,6 +73,13 @@ def test_parquet_is_a_document_a_row(tmp_path: Path) -> None:
     assert corpus.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_other_columns_of_a_parquet_file_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    # Beyond what Python has dates for.
+    pq.write_table(pa.table({"when": pa.array([2**62], pa.timestamp("us")), "text": ["one"]}), path)
+    assert read_corpus("mine", FileCorpus(path=path)).documents == (Document(stratum="mine", text="one"),)
+
+
 def test_documents_of_whitespace_are_left_out(tmp_path: Path) -> None:
     corpus = read(tmp_path / "a.jsonl", b'{"text": " \\n\\t"}\n{"text": "word"}\n{"text": ""}\n')
     assert [document.text for document in corpus.documents] == ["word"]
@@ -135,8 +142,36 @@ def test_line_without_a_text_is_told_with_its_number(tmp_path: Path, row: str) -
     )
 
 
-def test_lone_surrogate_that_no_tokenizer_can_encode_is_told(tmp_path: Path) -> None:
-    assert "line 1" in refusal_of(tmp_path / "a.jsonl", b'{"text": "half a pair \\ud800 here"}\n')
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [(b'{"text": "half a pair \\ud800 here"}', "text"), (b'{"text": "whole", "stratum": "\\udc00"}', "stratum")],
+)
+def test_lone_surrogate_that_nothing_can_encode_is_told(tmp_path: Path, row: bytes, what: str) -> None:
+    path = tmp_path / "a.jsonl"
+    assert refusal_of(path, row + b"\n") == (
+        f"The corpus 'mine' has half of a surrogate pair in the {what} on line 1 of {path}, which is no character; "
+        f"mend the escape."
+    )
+
+
+@pytest.mark.parametrize(("suffix", "content"), [("txt", "words"), ("jsonl", '{"text": "words"}')])
+def test_byte_order_mark_is_told(tmp_path: Path, suffix: str, content: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    assert refusal_of(path, content.encode("utf-8-sig")) == (
+        f"The corpus 'mine' begins with a byte order mark: {path}; it is no part of the text, so save the file as "
+        f"UTF-8 without it."
+    )
+    assert read(path, content.encode()).documents == (Document(stratum="mine", text="words"),)
+
+
+def test_parquet_without_texts_or_with_two_columns_of_them_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"body": ["one"]}), path)
+    assert refusal(path).startswith(f"The corpus 'mine' has no text on row 1 of {path}; ")
+    pq.write_table(pa.table([["one"], ["two"]], names=["text", "text"]), path)
+    message = refusal(path)
+    assert message.startswith(f"The corpus 'mine' is no parquet file of texts: {path}: Multiple matches ")
+    assert "\n" not in message
 
 
 def test_parquet_row_without_a_text_is_told_with_its_number(tmp_path: Path) -> None:
@@ -153,7 +188,7 @@ def test_parquet_row_without_a_text_is_told_with_its_number(tmp_path: Path) -> N
 )
 def test_file_that_is_no_parquet_is_told(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.parquet"
-    assert refusal_of(path, data).startswith(f"The corpus 'mine' is no parquet file: {path}: ")
+    assert refusal_of(path, data).startswith(f"The corpus 'mine' is no parquet file of texts: {path}: ")
 
 
 def test_parquet_without_pyarrow_tells_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

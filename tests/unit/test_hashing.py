@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from esa_pytest.errors import CheckpointError
 from esa_pytest.evaluation import kept_hashes
-from esa_pytest.evaluation.hashing import tokenizer_sha256, weights_sha256
+from esa_pytest.evaluation.hashing import read_files_sha256, tokenizer_sha256, weights_sha256
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 TENSORS: Tensors = {
@@ -249,3 +249,34 @@ def test_damaged_tokenizer_is_told_with_its_file(tmp_path: Path, text: str) -> N
     with pytest.raises(CheckpointError) as caught:
         tokenizer_sha256(folder)
     assert "tokenizer.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tekken.json", "spiece.model"]
+)
+def test_file_that_a_tokenizer_may_be_read_from_counts(tmp_path: Path, name: str) -> None:
+    folder = tokenizer(tmp_path / "model", {"tokenizer.json": "{}"})
+    seen = [read_files_sha256(folder)]
+    for text in ('{"bos_token": "a"}', '{"bos_token": "b"}'):
+        (folder / name).write_text(text, encoding="utf-8")
+        seen.append(read_files_sha256(folder))
+    (folder / name).unlink()
+    assert len(set(seen)) == 3
+    assert read_files_sha256(folder) == seen[0]
+
+
+@pytest.mark.parametrize("name", ["README.md", "generation_config.json", "chat_template.jinja", "chat_template.json"])
+def test_file_that_decides_nothing_does_not_count(tmp_path: Path, name: str) -> None:
+    folder = tokenizer(tmp_path / "model", {"tokenizer.json": "{}"})
+    before = read_files_sha256(folder)
+    (folder / name).write_text("{}", encoding="utf-8")
+    assert read_files_sha256(folder) == before
+
+
+def test_file_that_may_not_be_read_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tokenizer(tmp_path / "model", {"tokenizer.json": "{}"})
+    before = read_files_sha256(folder)
+    (folder / "private.json").write_text("{}", encoding="utf-8")
+    # Permissions hold nobody back who runs the tests as root.
+    monkeypatch.setattr("os.access", lambda path, _mode: path.name != "private.json")
+    assert read_files_sha256(folder) == before

@@ -191,3 +191,25 @@ def test_every_option_has_its_four_places() -> None:
     names = {option.name: (option.flag, option.ini, option.variable) for option in OPTIONS}
     assert names["load_timeout"] == ("--esa-load-timeout", "esa_load_timeout", "ESA_LOAD_TIMEOUT")
     assert names["strict"] == ("--esa-strict", "esa_strict", "ESA_STRICT")
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:7", "cuda:119"])
+def test_device_is_one_that_torch_can_name(project: Project, device: str) -> None:
+    assert project.resolve(f'device = "{device}"').device == device
+
+
+# torch keeps an index in one byte, and would take cuda:256 for cuda:0.
+@pytest.mark.parametrize(
+    "device", ["cpu\n", "cuda:\u0661", "cuda:" + "9" * 20, "cuda:256", "cuda:120", "cuda:01", "cuda:"]
+)
+def test_device_that_torch_cannot_name_is_told(project: Project, device: str) -> None:
+    assert project.refusal(flags={"--esa-device": device}) == (
+        f"--esa-device is {device!r}; valid devices are auto, cpu, cuda, cuda:N."
+    )
+
+
+@pytest.mark.parametrize("rounds", ["\u0663", "9" * 5000, "0", "00"])
+def test_rounds_that_are_no_number_of_rounds_are_told(project: Project, rounds: str) -> None:
+    assert project.refusal(flags={"--esa-rounds": rounds}) == (
+        f"--esa-rounds is {rounds!r}; it takes a whole number from 1 on."
+    )
