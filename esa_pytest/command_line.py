@@ -3,7 +3,9 @@
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
+
+import pytest
 
 from esa_pytest.options import OPTIONS
 from esa_pytest.settings import Settings
@@ -47,13 +49,13 @@ class Call:
 
 
 def call_of(commands: Mapping[str, Command], words: Sequence[str] | None) -> Call:
-    """Read the words of a command line.
+    """Read the words of a command line; a mistyped one ends the process with a sentence.
 
     Args:
         commands: by name.
         words: those behind `esa`; None for the words that this process was called with.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="esa",
         description="Language-model baselines, apart from their tests (pytest -m smoke).",
         epilog="What follows a command is given to pytest: --esa-device and its like mean what they mean there.",
@@ -66,6 +68,13 @@ def call_of(commands: Mapping[str, Command], words: Sequence[str] | None) -> Cal
     arguments, left = parser.parse_known_args(words)
     handed_on = (*getattr(arguments, "handed_on", ()), *left)
     return Call(command=commands[arguments.command], arguments=arguments, handed_on=handed_on)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Ends with pytest's status for what it was asked wrongly: argparse's own, 2, is that of a time that was up."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(pytest.ExitCode.USAGE_ERROR, f"{self.prog}: {message}; {self.prog} --help tells what is allowed.\n")
 
 
 class _HandOn(argparse.Action):
