@@ -10,6 +10,14 @@ import pytest
 from esa_pytest.options import OPTIONS
 from esa_pytest.settings import Settings
 
+_PYTESTS_OWN = (
+    ("-c", "--config-file"),
+    ("-o", "--override-ini"),
+    ("-p",),
+    ("-W", "--pythonwarnings"),
+    ("--rootdir",),
+)
+
 
 def _no_arguments(_parser: argparse.ArgumentParser) -> None:
     """Most commands take pytest's options alone."""
@@ -55,19 +63,30 @@ def call_of(commands: Mapping[str, Command], words: Sequence[str] | None) -> Cal
         commands: by name.
         words: those behind `esa`; None for the words that this process was called with.
     """
+    name, rest = _told_apart(commands, words)
+    command = commands[name]
+    parser = _Parser(prog=f"esa {name}", description=command.summary)
+    _hand_on_options(parser)
+    command.add_arguments(parser)
+    # Intermixed, since words may stand on either side of an option: plain parsing takes those on one side alone.
+    arguments, left = parser.parse_known_intermixed_args(rest)
+    if strays := [word for word in left if not word.startswith("-")]:
+        parser.error(f"{strays[0]!r} is one word too many (an option of pytest takes its value behind a =)")
+    return Call(command=command, arguments=arguments, handed_on=(*getattr(arguments, "handed_on", ()), *left))
+
+
+def _told_apart(commands: Mapping[str, Command], words: Sequence[str] | None) -> tuple[str, list[str]]:
+    """The name of the command, and all other words as they are."""
     parser = _Parser(
         prog="esa",
         description="Language-model baselines, apart from their tests (pytest -m smoke).",
-        epilog="What follows a command is given to pytest: --esa-device and its like mean what they mean there.",
+        epilog="Options of pytest are given to pytest: --esa-device and its like mean what they mean there.",
     )
     names = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in commands.items():
-        command_parser = names.add_parser(name, help=command.summary, description=command.summary)
-        _hand_on_options(command_parser)
-        command.add_arguments(command_parser)
-    arguments, left = parser.parse_known_args(words)
-    handed_on = (*getattr(arguments, "handed_on", ()), *left)
-    return Call(command=commands[arguments.command], arguments=arguments, handed_on=handed_on)
+        names.add_parser(name, help=command.summary, add_help=False)
+    chosen, rest = parser.parse_known_args(words)
+    return chosen.command, rest
 
 
 class _Parser(argparse.ArgumentParser):
@@ -87,11 +106,15 @@ class _HandOn(argparse.Action):
         value: Any,
         option: str | None = None,
     ) -> None:
-        namespace.handed_on = [*getattr(namespace, "handed_on", []), option, value]
+        assert option is not None  # noqa: S101  (it is declared by its flags)
+        words = [option] if self.nargs == 0 else [option, value]
+        namespace.handed_on = [*getattr(namespace, "handed_on", []), *words]
 
 
 def _hand_on_options(parser: argparse.ArgumentParser) -> None:
-    """Options of pytest that take a value: it must not be taken for an argument of the command's own."""
-    flags = [option.flag for option in OPTIONS if not isinstance(option.default, bool)]
-    for flag in [*flags, "-c", "-o", "-p", "-W", "--rootdir"]:
-        parser.add_argument(flag, action=_HandOn, help=argparse.SUPPRESS)
+    """Options of pytest: neither they nor their values must be taken for arguments of the command's own."""
+    for option in OPTIONS:
+        nargs = 0 if isinstance(option.default, bool) else None
+        parser.add_argument(option.flag, action=_HandOn, nargs=nargs, help=argparse.SUPPRESS)
+    for flags in _PYTESTS_OWN:
+        parser.add_argument(*flags, action=_HandOn, help=argparse.SUPPRESS)
