@@ -107,7 +107,13 @@ class _HandOn(argparse.Action):
         option: str | None = None,
     ) -> None:
         assert option is not None  # noqa: S101  (it is declared by its flags)
-        words = [option] if self.nargs == 0 else [option, value]
+        if self.nargs == 0:
+            words = [option]
+        elif option.startswith("--"):
+            # As one word: a value that begins with a hyphen would be taken for the next option.
+            words = [f"{option}={value}"]
+        else:
+            words = [option, value]
         namespace.handed_on = [*getattr(namespace, "handed_on", []), *words]
 
 

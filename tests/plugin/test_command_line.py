@@ -102,3 +102,8 @@ def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str], words: list[str]
     assert (ended.value.code, complaint) == (0, "")
     assert "accept" in output
     assert "Take the records of runs" in output
+
+
+def test_a_value_may_begin_with_a_hyphen(asked: Callable[..., Asked]) -> None:
+    settings, _ = asked("accept", "--esa-reason=-1%", "a")
+    assert settings.reason == "-1%"
