@@ -10,16 +10,20 @@ from pathlib import Path
 import pytest
 
 from esa_pytest.command_line import Command, call_of
-from esa_pytest.errors import BrokenPromiseError, EsaError, UnfinishedError
+from esa_pytest.errors import BrokenPromiseError, EsaError, UnfinishedError, sentence_of
 from esa_pytest.options import Given
 from esa_pytest.settings import Settings, resolve, seconds
+
+# Of a process that SIGPIPE ends, which Python ignores: not all was said or done, so 0 would be a lie, and 1 too.
+_READER_GONE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status.
 
     0 once the command has said what it has to say, 1 where what it tested failed (`esa selftest`), 2 where its time was
-    up before, 4 for a setting that is not allowed and whatever else keeps it from its work; pytest has the same.
+    up before, 4 for a setting that is not allowed and whatever else keeps it from its work; pytest has the same. 141
+    where its reader has gone (`esa list | head -1`), as a shell says of any program.
     """
     call = call_of(COMMANDS, arguments)
     # pytest reads its options, ini keys and plugins; then the command takes the place of the session. It needs no
@@ -50,13 +54,21 @@ class _InPlaceOfASession:
             for line in self._command.run(resolve(config), self._arguments):
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
-        except EsaError as error:
-            sys.stderr.write(f"esa: {error}\n")
+        except BrokenPipeError:
+            _write_to_nobody()
+            return _READER_GONE
+        except (EsaError, OSError) as error:
+            sys.stderr.write(f"esa: {sentence_of(error)}\n")
             return int(_status_of(error))
         return int(pytest.ExitCode.OK)
 
 
-def _status_of(error: EsaError) -> pytest.ExitCode:
+def _write_to_nobody() -> None:
+    """Python writes what is left at its end, and would then complain of the reader that has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _status_of(error: EsaError | OSError) -> pytest.ExitCode:
     match error:
         case BrokenPromiseError():
             return pytest.ExitCode.TESTS_FAILED
