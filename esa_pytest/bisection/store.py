@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.bisection.search import Standing
 from esa_pytest.bisection.trial import Trial
 from esa_pytest.drift.rules import Rules
 from esa_pytest.errors import EsaError
@@ -79,8 +80,8 @@ class TrialStore:
         return trial if trial.names == moved else None
 
     def write(self, trial: Trial) -> None:
-        """Keep a trial, unless trying again may give another."""
-        if trial.lasting:
+        """Keep a trial that was measured: pip may get the others tomorrow, or there may be memory enough for them."""
+        if trial.standing > Standing.BROKEN:
             write_atomically(self._path(trial.names), trial.model_dump_json(indent=2).encode() + b"\n")
 
     @contextmanager

@@ -19,11 +19,11 @@ from tests.unit.builders import small_record
 GOLDEN = "a" * 64
 
 
-def trial(*packages: str, lasting: bool = True) -> Trial:
+def trial(*packages: str, standing: Standing = Standing.MEANING) -> Trial:
     return Trial(
         moved=tuple(MovedPackage(package=package, version="1.0", here=None) for package in packages),
         companions=(MovedPackage(package="hub", version="1", here="2"),),
-        standing=Standing.MEANING,
+        standing=standing,
         outcome="within-noise",
         tier=5,
         reason="other bits",
@@ -36,7 +36,6 @@ def trial(*packages: str, lasting: bool = True) -> Trial:
         inputs=("tokens.sha256",),
         notes=("A note.",),
         seconds=1.5,
-        lasting=lasting,
     )
 
 
@@ -54,9 +53,12 @@ def test_trials_of_other_packages_are_apart(tmp_path: Path) -> None:
     assert store.read(frozenset()) is None
 
 
-def test_what_may_end_otherwise_is_not_kept(tmp_path: Path) -> None:
-    TrialStore(tmp_path).write(trial("torch", lasting=False))
-    assert TrialStore(tmp_path).read(frozenset({"torch"})) is None
+@pytest.mark.parametrize("standing", Standing)
+def test_only_what_was_measured_is_kept(tmp_path: Path, standing: Standing) -> None:
+    """What could not be had, or did not run, may be otherwise at the next call."""
+    TrialStore(tmp_path).write(trial("torch", standing=standing))
+    kept = TrialStore(tmp_path).read(frozenset({"torch"})) is not None
+    assert kept == (standing not in (Standing.UNOBTAINABLE, Standing.BROKEN))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"moved": []}', b"\xff"])
