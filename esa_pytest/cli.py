@@ -4,78 +4,32 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from esa_pytest.errors import BrokenPromiseError, EsaError, UnfinishedError
-from esa_pytest.options import OPTIONS, Given
+from esa_pytest.command_line import Command, call_of
+from esa_pytest.errors import BrokenPromiseError, EsaError, UnfinishedError, sentence_of
+from esa_pytest.options import Given
 from esa_pytest.settings import Settings, resolve, seconds
 
-
-def _no_arguments(_parser: argparse.ArgumentParser) -> None:
-    """Most commands take pytest's options alone."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """What stands behind one word of `esa`.
-
-    Attributes:
-        run: gives the lines to print, each as soon as it is known.
-        add_arguments: declares the arguments that are the command's own.
-    """
-
-    run: Callable[[Settings, argparse.Namespace], Iterable[str]]
-    add_arguments: Callable[[argparse.ArgumentParser], None] = _no_arguments
-
-
-class _HandOn(argparse.Action):
-    """Keeps an option of pytest, with its value, for pytest."""
-
-    def __call__(
-        self,
-        _parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        value: Any,
-        option: str | None = None,
-    ) -> None:
-        namespace.handed_on = [*getattr(namespace, "handed_on", []), option, value]
-
-
-def _hand_on_options(parser: argparse.ArgumentParser) -> None:
-    """Options of pytest that take a value: it must not be taken for an argument of the command's own."""
-    flags = [option.flag for option in OPTIONS if not isinstance(option.default, bool)]
-    for flag in [*flags, "-c", "-o", "-p", "-W", "--rootdir"]:
-        parser.add_argument(flag, action=_HandOn, help=argparse.SUPPRESS)
+# Of a process that SIGPIPE ends, which Python ignores: not all was said or done, so 0 would be a lie, and 1 too.
+_READER_GONE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status.
 
     0 once the command has said what it has to say, 1 where what it tested failed (`esa selftest`), 2 where its time was
-    up before, 4 for a setting that is not allowed and whatever else keeps it from its work; pytest has the same.
+    up before, 4 for a setting that is not allowed and whatever else keeps it from its work; pytest has the same. 141
+    where its reader has gone (`esa list | head -1`), as a shell says of any program.
     """
-    parser = argparse.ArgumentParser(
-        prog="esa",
-        description="Language-model baselines, apart from their tests (pytest -m smoke).",
-        epilog="What follows a command is given to pytest: --esa-device and its like mean what they mean there.",
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        summary = (command.run.__doc__ or "").split("\n")[0]
-        command_parser = commands.add_parser(name, help=summary, description=summary)
-        _hand_on_options(command_parser)
-        command.add_arguments(command_parser)
-    chosen, rest = parser.parse_known_args(arguments)
-    rest = [*getattr(chosen, "handed_on", []), *rest]
+    call = call_of(COMMANDS, arguments)
     # pytest reads its options, ini keys and plugins; then the command takes the place of the session. It needs no
     # conftest.py, and cannot have assertions rewritten: this package is imported already.
-    session = _InPlaceOfASession(COMMANDS[chosen.command], chosen)
-    return int(pytest.main(["--assert=plain", "--noconftest", *rest], plugins=[session]))
+    session = _InPlaceOfASession(call.command, call.arguments)
+    return int(pytest.main(["--assert=plain", "--noconftest", *call.handed_on], plugins=[session]))
 
 
 class _InPlaceOfASession:
@@ -100,13 +54,21 @@ class _InPlaceOfASession:
             for line in self._command.run(resolve(config), self._arguments):
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
-        except EsaError as error:
-            sys.stderr.write(f"esa: {error}\n")
+        except BrokenPipeError:
+            _write_to_nobody()
+            return _READER_GONE
+        except (EsaError, OSError) as error:
+            sys.stderr.write(f"esa: {sentence_of(error)}\n")
             return int(_status_of(error))
         return int(pytest.ExitCode.OK)
 
 
-def _status_of(error: EsaError) -> pytest.ExitCode:
+def _write_to_nobody() -> None:
+    """Python writes what is left at its end, and would then complain of the reader that has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _status_of(error: EsaError | OSError) -> pytest.ExitCode:
     match error:
         case BrokenPromiseError():
             return pytest.ExitCode.TESTS_FAILED

@@ -131,3 +131,19 @@ class LedgerError(EsaError):
 
 class EsaWarning(UserWarning):
     """Something a user should know that does not change the verdict."""
+
+
+def sentence_of(error: EsaError | OSError) -> str:
+    """What a user is told of an error: our own are sentences already, the operating system's are not."""
+    if isinstance(error, EsaError):
+        return str(error)
+    cause = " ".join((error.strerror or str(error) or type(error).__name__).split()).rstrip(".")
+    if error.filename is None:
+        return (
+            f"The system refused what it was asked for ({cause}); see to the disk's space, the memory and the network, "
+            f"and call it again."
+        )
+    return (
+        f"{error.filename} cannot be read or written ({cause}); name another place, or see to its permissions and to "
+        f"the space on its disk."
+    )

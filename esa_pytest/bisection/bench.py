@@ -34,10 +34,6 @@ _ERROR_LINE = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Warni
 class _BrokenError(Exception):
     """The process of a trial ended without a record; the message is the cause as a clause."""
 
-    def __init__(self, cause: str, *, lasting: bool = False) -> None:
-        super().__init__(cause)
-        self.lasting = lasting
-
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
@@ -80,7 +76,6 @@ class Bench:
                 outcome="could not be tried",
                 reason=str(error),
                 seconds=time.perf_counter() - begin,
-                lasting=False,
             )
         companions = tuple(
             MovedPackage(package=overlay.package, version=overlay.version, here=overlay.here)
@@ -89,7 +84,7 @@ class Bench:
         try:
             found = self._found(overlays)
         except _BrokenError as error:
-            found = _judged(Standing.BROKEN, "broken", str(error), lasting=error.lasting)
+            found = _judged(Standing.BROKEN, "broken", str(error))
         seconds = time.perf_counter() - begin
         return found.model_copy(update={"moved": moved, "companions": companions, "seconds": seconds})
 
@@ -143,7 +138,7 @@ class Bench:
             )
             answer = _answer(done.stdout)
             if done.returncode != 0 or answer is None:
-                raise _BrokenError(_cause(done.returncode, done.stderr), lasting=done.returncode > 0)
+                raise _BrokenError(_cause(done.returncode, done.stderr))
             if answer.refusal is not None:
                 raise _BrokenError(answer.refusal.rstrip("."))
             if answer.non_finite is not None:

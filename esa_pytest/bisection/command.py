@@ -190,7 +190,8 @@ def _once(baseline: Baseline) -> Baseline:
 def _folder(settings: Settings, request: Request, baseline: Baseline, golden: Record) -> Path:
     root = request.work_dir or cache_root() / "bisect"
     digest = hashlib.sha256(pack(golden, npz_name="golden.npz")).hexdigest()
-    return folder_for(root.resolve(), baseline, digest, facts_here(baseline, device=settings.device))
+    here = facts_here(baseline, device=settings.device)
+    return folder_for(root.resolve(), baseline, digest, here, settings.rules)
 
 
 def facts_here(baseline: Baseline, *, device: str) -> dict[str, str]:

@@ -156,8 +156,9 @@ def unfinished_line(seconds: float, now: str, left: Sequence[str] | None, folder
     else:
         rest = "every package has been tried alone, and not every set of them that matters"
     return (
-        f"The time limit of {seconds:g} s is up while {now}; {rest}. What was tried is kept in {folder}: call esa "
-        f"bisect again to go on from there, with a longer limit if one step takes longer than this one."
+        f"The time limit of {seconds:g} s is up while {now}; {rest}. What was measured is kept in {folder}: call "
+        f"esa bisect again to go on from there, with a longer limit if one step, or all that broke together, takes "
+        f"longer than this one."
     )
 
 

@@ -12,15 +12,17 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from esa_pytest.baselines.catalog import Baseline
+from esa_pytest.bisection.search import Standing
 from esa_pytest.bisection.trial import Trial
+from esa_pytest.drift.rules import Rules
 from esa_pytest.errors import EsaError
 from esa_pytest.evaluation.cache import write_atomically
 
 # Raised when a trial of an older release would say something else.
-_LAYOUT = 2
+_LAYOUT = 3
 
 
-def folder_for(root: Path, baseline: Baseline, golden_sha256: str, here: Mapping[str, str]) -> Path:
+def folder_for(root: Path, baseline: Baseline, golden_sha256: str, here: Mapping[str, str], rules: Rules) -> Path:
     """The folder of one question: what moved this baseline away from this golden in the environment that is here.
 
     Args:
@@ -28,6 +30,7 @@ def folder_for(root: Path, baseline: Baseline, golden_sha256: str, here: Mapping
         baseline: what is measured.
         golden_sha256: of what the golden is judged by.
         here: whatever else a trial depends on.
+        rules: how strictly it is judged.
     """
     question = {
         "layout": _LAYOUT,
@@ -35,6 +38,8 @@ def folder_for(root: Path, baseline: Baseline, golden_sha256: str, here: Mapping
         "files": _files_of(baseline),
         "golden": golden_sha256,
         "here": dict(here),
+        "rate": rules.false_alarm_rate,
+        "tolerances": dict(rules.tolerances),
     }
     digest = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
     return root / f"{baseline.folder}-{digest[:16]}"
@@ -75,8 +80,8 @@ class TrialStore:
         return trial if trial.names == moved else None
 
     def write(self, trial: Trial) -> None:
-        """Keep a trial, unless trying again may give another."""
-        if trial.lasting:
+        """Keep a trial that was measured: pip may get the others tomorrow, or there may be memory enough for them."""
+        if trial.standing > Standing.BROKEN:
             write_atomically(self._path(trial.names), trial.model_dump_json(indent=2).encode() + b"\n")
 
     @contextmanager

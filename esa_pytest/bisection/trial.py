@@ -36,8 +36,6 @@ class Trial(BaseModel):
         inputs: the items of the identity that differ.
         notes: what a reader should know of the run, a sentence each.
         seconds: for building the environment, measuring and judging.
-        lasting: whether trying again would give the same; not so for what pip could not get or a process that was
-            killed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -58,7 +56,6 @@ class Trial(BaseModel):
     inputs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float
-    lasting: bool = True
 
     @property
     def names(self) -> frozenset[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from esa_pytest.check.accepting import RECORD_PREFIX, entry_of, found_at, why_not_replaced
 from esa_pytest.drift.acceptance import adds_noise, with_noise_of
 from esa_pytest.drift.judge import judge
-from esa_pytest.errors import AcceptanceError, EsaError, GoldenError
+from esa_pytest.errors import AcceptanceError, EsaError, GoldenError, sentence_of
 from esa_pytest.golden.files import read_pair
 from esa_pytest.golden.ledger_files import read_ledger, write_accepted
 from esa_pytest.golden.location import GoldenLocation
@@ -45,9 +45,9 @@ def accepted_lines(settings: Settings, paths: Sequence[Path]) -> Iterator[str]:
     for path in found:
         try:
             yield _accept(path, settings)
-        except EsaError as error:
+        except (EsaError, OSError) as error:
             num_refused += 1
-            yield f"refused    {path}: {error}"
+            yield f"refused    {path}: {sentence_of(error)}"
     if num_refused:
         raise AcceptanceError(
             f"{num_refused} of {count(len(found), 'record')} refused for the reason above; those goldens are unchanged."

@@ -118,12 +118,13 @@ def widened_line(rules: Rules) -> str | None:
 def kept_line(points: Sequence[Point], alarms: Share, *, seeds: int) -> str:
     """The closing sentence of a gate that kept what it promised."""
     promised = [point for point in points if point.promised]
-    number = sum(point.found.of for point in promised)
+    found = Share(hits=sum(point.found.hits for point in promised), of=sum(point.found.of for point in promised))
+    number = f"all {found.of}" if found.hits == found.of else share_text(found)
     least = min(point.found.interval[0] for point in promised)
     few = "" if seeds >= LEAST_SEEDS else f" {count(seeds, 'seed')} a size prove little: take {LEAST_SEEDS} or more."
     quiet = f", and no false alarm in {count(alarms.of, 'harmless change')}" if alarms.of else ""
     return (
-        f"esa: The gate keeps its promise: all {number} faults of the promised size or more were found by the "
+        f"esa: The gate keeps its promise: {number} faults of the promised size or more were found by the "
         f"tier that promised it (each size more often than {100 * least:.0f} %, by 95 % intervals){quiet}.{few}"
     )
 

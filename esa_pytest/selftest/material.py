@@ -21,7 +21,7 @@ class Material:
     """Where faults can be put.
 
     Attributes:
-        matrices: of all decoder layers, by name.
+        matrices: of all decoder layers, by name; a parameter that stacks those of a layer's experts is one of them.
         embedding: the name of the input embeddings' weight.
         head: the name of the output embeddings' weight, which may be the same.
         head_rows: the head's weight as it is, shape (vocabulary, hidden).
@@ -50,7 +50,7 @@ def material_of(guarded: Guarded) -> Material:
             f"{layer}.{name}"
             for layer, module in decoder_layers(network)
             for name, parameter in module.named_parameters()
-            if parameter.dim() == 2
+            if parameter.dim() >= 2
         ),
         embedding=_name_of(network, network.get_input_embeddings().weight),
         head=head,

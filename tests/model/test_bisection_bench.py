@@ -16,6 +16,7 @@ from esa_pytest.bisection.differences import Move
 from esa_pytest.bisection.limits import Deadline
 from esa_pytest.bisection.overlays import Overlay, Overlays
 from esa_pytest.bisection.search import Standing
+from esa_pytest.bisection.store import TrialStore
 from esa_pytest.bisection.trial import MovedPackage
 from esa_pytest.drift.judge import judge
 from esa_pytest.drift.rules import ResourceMode, Rules
@@ -112,26 +113,29 @@ def test_a_trial_is_judged_there_as_it_is_here(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("status", "complaint", "cause", "lasting"),
+    ("status", "complaint", "cause"),
     [
         (
             1,
             "Traceback\n  File\nImportError: hub<1 is required\nTry: pip install\n",
             "ImportError: hub<1 is required",
-            True,
         ),
-        (1, "Traceback\nesa.some.OddError\n\n", "esa.some.OddError", True),
-        (3, "gone.\n", "gone", True),
-        (1, "", "its process ended with 1", True),
-        (-9, "", "its process ended with -9", False),
+        (1, "Traceback\nMemoryError\n", "MemoryError"),
+        (1, "Traceback\nesa.some.OddError\n\n", "esa.some.OddError"),
+        (3, "gone.\n", "gone"),
+        (1, "", "its process ended with 1"),
+        (-9, "", "its process ended with -9"),
     ],
 )
-def test_a_process_without_an_answer_is_a_broken_environment(
-    tmp_path: Path, status: int, complaint: str, cause: str, *, lasting: bool
+def test_a_process_without_an_answer_is_a_broken_environment_and_is_not_kept(
+    tmp_path: Path, status: int, complaint: str, cause: str
 ) -> None:
+    """Nothing tells a package that does not fit from a moment's lack of memory."""
     trial = bench(tmp_path, ended(status, complaint)).trial([MOVE])
-    assert (trial.standing, trial.outcome, trial.reason, trial.lasting) == (Standing.BROKEN, "broken", cause, lasting)
+    assert (trial.standing, trial.outcome, trial.reason) == (Standing.BROKEN, "broken", cause)
     assert trial.moved == (MovedPackage(package="transformers", version="5.0.0", here="5.1.0"),)
+    TrialStore(tmp_path).write(trial)
+    assert TrialStore(tmp_path).read(trial.names) is None
 
 
 @pytest.mark.parametrize("output", ["", "chatter", f"{ANSWER}{{", f"{ANSWER}[]"])
@@ -139,14 +143,14 @@ def test_an_answer_that_is_none_is_broken_as_well(tmp_path: Path, output: str) -
     assert bench(tmp_path, ended(0, output=output)).trial([MOVE]).standing is Standing.BROKEN
 
 
-def test_a_refusal_is_told_and_may_be_asked_again(tmp_path: Path) -> None:
+def test_a_refusal_is_told(tmp_path: Path) -> None:
     trial = bench(tmp_path, answered(TrialAnswer(refusal="There is no memory."))).trial([MOVE])
-    assert (trial.standing, trial.reason, trial.lasting) == (Standing.BROKEN, "There is no memory", False)
+    assert (trial.standing, trial.reason) == (Standing.BROKEN, "There is no memory")
 
 
 def test_a_torn_record_is_broken(tmp_path: Path) -> None:
     trial = bench(tmp_path, answered(TrialAnswer(environment=HERE | {"version.transformers": "5.0.0"}))).trial([MOVE])
-    assert (trial.standing, trial.lasting) == (Standing.BROKEN, False)
+    assert trial.standing is Standing.BROKEN
 
 
 def test_a_package_that_was_not_moved_at_all_is_noticed(tmp_path: Path) -> None:

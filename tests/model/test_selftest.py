@@ -2,18 +2,23 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from transformers import PreTrainedModel
 
 from esa_pytest.baselines.catalog import baseline_of, load_catalog
 from esa_pytest.drift.rules import Rules
 from esa_pytest.measuring.shelf import ModelShelf
-from esa_pytest.perturbation import Guarded, guard
+from esa_pytest.perturbation import Guarded, Perturbed, guard
 from esa_pytest.selftest.bench import Bench
 from esa_pytest.selftest.faults import fault_of
 from esa_pytest.selftest.ladder import ROUNDING, Instrument, Rung, promised_sizes, rungs_of
-from esa_pytest.selftest.material import material_of
+from esa_pytest.selftest.material import Material, material_of
 from esa_pytest.settings import resolve, tool_table
+from tests.model.tiny import FAMILIES, NUM_LAYERS, load_folder, prepare_tiny, save_tiny, tiny_baseline, write_corpus
 from tests.model.twins import LLAMA, ROOT, hooks_of, state_of
 
 
@@ -86,3 +91,33 @@ def test_every_seed_is_another_fault_and_the_same_one_again(guarded: Guarded) ->
         shown = [(fault.parameter, str(fault.kind), fault.where) for fault in faults]
         assert shown == [(fault.parameter, str(fault.kind), fault.where) for fault in again]
         assert len({str(each) for each in shown}) > 1
+
+
+def material_in(folder: Path, family: str) -> tuple[Material, PreTrainedModel]:
+    """What a tiny model of a family offers, and its network."""
+    save_tiny(family, folder / "checkpoint")
+    model = load_folder(folder / "checkpoint")
+    prepared = prepare_tiny(model, tiny_baseline(folder / "checkpoint", write_corpus(folder)))
+    guarded: Any = SimpleNamespace(model=model, prepared=prepared, clean=SimpleNamespace(top=None))
+    return material_of(guarded), model.network
+
+
+def test_the_experts_of_a_mixture_are_harmed_too(tmp_path: Path) -> None:
+    """Since transformers 5 all of a layer are one parameter of three dimensions."""
+    material, network = material_in(tmp_path, "mixtral")
+    experts = [name for name in material.matrices if ".experts." in name]
+    assert len({name.partition(".experts.")[0] for name in experts}) == NUM_LAYERS
+    faults = [fault_of(Instrument.BITS, seed, 0, material).at(1.0) for seed in range(20)]
+    fault = next(fault for fault in faults if fault.parameter in experts)
+    before = network.get_parameter(fault.parameter).detach().clone()
+    with Perturbed(network, [fault]):
+        assert int((network.get_parameter(fault.parameter) != before).sum()) == 1
+    assert network.get_parameter(fault.parameter).equal(before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_dense_model_is_harmed_in_its_matrices(tmp_path: Path, family: str) -> None:
+    """In their order, by which a seed draws one of them: what was measured with a seed stays true."""
+    material, network = material_in(tmp_path, family)
+    layers = [(name, weight) for name, weight in network.named_parameters() if ".layers." in name]
+    assert list(material.matrices) == [name for name, weight in layers if weight.dim() == 2]

@@ -99,8 +99,8 @@ def test_a_time_limit_ends_it_with_what_is_left(
     assert (status, lines) == (pytest.ExitCode.INTERRUPTED, [])
     assert complaint == (
         f"esa: The time limit of 0.5 s is up while the environment that is here was scored; every package is still to "
-        f"be tried. What was tried is kept in {folder}: call esa bisect again to go on from there, with a longer limit "
-        f"if one step takes longer than this one."
+        f"be tried. What was measured is kept in {folder}: call esa bisect again to go on from there, with a longer "
+        f"limit if one step, or all that broke together, takes longer than this one."
     )
     assert list((folder / "scratch").iterdir()) == []
 

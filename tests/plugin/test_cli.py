@@ -198,7 +198,7 @@ def test_a_device_that_is_not_there_is_told(
 def test_an_unknown_command_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["lists"])
-    assert ended.value.code == pytest.ExitCode.INTERRUPTED
+    assert ended.value.code == pytest.ExitCode.USAGE_ERROR
     assert "(choose from" in capsys.readouterr().err
 
 

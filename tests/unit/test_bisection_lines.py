@@ -226,8 +226,9 @@ def test_where_none_could_be_moved_it_is_said() -> None:
 )
 def test_what_is_left_when_the_time_is_up(left: list[str] | None, rest: str) -> None:
     assert lines.unfinished_line(2.5, "torch was moved back", left, "/w") == (
-        f"The time limit of 2.5 s is up while torch was moved back; {rest}. What was tried is kept in /w: call esa "
-        f"bisect again to go on from there, with a longer limit if one step takes longer than this one."
+        f"The time limit of 2.5 s is up while torch was moved back; {rest}. What was measured is kept in /w: call "
+        f"esa bisect again to go on from there, with a longer limit if one step, or all that broke together, takes "
+        f"longer than this one."
     )
 
 

@@ -82,6 +82,15 @@ def test_the_closing_sentence() -> None:
     assert kept_line(kept, NO_ALARM, seeds=3) == f"{sentence} 3 seeds a size prove little: take 20 or more."
 
 
+def test_the_closing_sentence_counts_what_was_missed() -> None:
+    """Of a hundred faults one may be missed."""
+    points = curve([trial(seed=seed, beyond=None if seed else ()) for seed in range(100)])
+    assert points[0].kept
+    assert "keeps its promise: 99 of 100 faults of the promised size or more were found by the tier that" in kept_line(
+        points, NO_ALARM, seeds=100
+    )
+
+
 def test_a_broken_promise_names_what_was_widened() -> None:
     wide = Rules(tolerances={"reference_rms": 0.01})
     assert broken_line(["a", "b"], wide) == (
