@@ -1,7 +1,6 @@
 """From a model's entry in the catalog to a checkpoint folder on this machine, with the hashes of its content."""
 
 import hashlib
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 from esa_pytest.baselines.sources import FolderModel, HubModel, ModelSource, RandomModel, WheelModel
 from esa_pytest.errors import CheckpointError, ModelUnavailableError
 from esa_pytest.evaluation.cache import build_folder, cache_root
-from esa_pytest.evaluation.conversion import VOLATILE_CONFIG_KEYS, converted_checkpoint
+from esa_pytest.evaluation.config_file import read_config
+from esa_pytest.evaluation.conversion import converted_checkpoint
 from esa_pytest.evaluation.hashing import tokenizer_sha256, weights_sha256
 from esa_pytest.evaluation.hub import Hub
 
@@ -65,13 +65,14 @@ def locate(model: ModelSource, *, hub: Hub, rehash: bool = False) -> Checkpoint:
 
 def _checkpoint(folder: Path, *, rehash: bool) -> Checkpoint:
     _refuse_adapter(folder)
+    config = read_config(folder)
     begin = time.perf_counter()
     weights, tokenizer = weights_sha256(folder, anew=rehash), tokenizer_sha256(folder, anew=rehash)
     return Checkpoint(
         folder=folder,
         weights_sha256=weights,
         tokenizer_sha256=tokenizer,
-        config=_config(folder),
+        config=config,
         hash_seconds=time.perf_counter() - begin,
     )
 
@@ -116,20 +117,6 @@ def _random_checkpoint(model: RandomModel) -> Checkpoint:
         folder=folder,
         weights_sha256=hashlib.sha256(recipe.encode()).hexdigest(),
         tokenizer_sha256=tokenizer_sha256(folder),
-        config=_config(folder),
+        config=read_config(folder),
         random_seed=model.seed,
     )
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        # Some models' limits are Infinity there, which the JSON of a golden has no number for.
-        config = json.loads(path.read_text(encoding="utf-8"), parse_constant=str)
-    except FileNotFoundError:
-        raise CheckpointError(f"There is no config.json in {folder}; is it a transformers checkpoint?") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is no JSON ({error}); fetch it anew.") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} is no JSON object but a {type(config).__name__}; fetch it anew.")
-    return {key: value for key, value in config.items() if key not in VOLATILE_CONFIG_KEYS}

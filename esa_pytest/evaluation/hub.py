@@ -18,6 +18,7 @@ from esa_pytest.errors import (
     UnsafeWeightsError,
 )
 from esa_pytest.evaluation.architectures import refuse_foreign_code
+from esa_pytest.evaluation.config_file import read_config
 from esa_pytest.evaluation.hashing import INDEX_FILE, weight_files
 
 # All that is loaded: nothing that would have to be unpickled or executed, and no second copy of the weights in another
@@ -132,6 +133,7 @@ def _fetched(model: HubModel) -> Path:
         _refuse_pickles(model, [sibling.rfilename for sibling in info.siblings or ()])
         config = huggingface_hub.hf_hub_download(model.repo, "config.json", revision=model.revision)
         refuse_foreign_code(model.repo, Path(config))
+        read_config(Path(config).parent)
         return Path(huggingface_hub.snapshot_download(model.repo, revision=model.revision, allow_patterns=list(FILES)))
 
 

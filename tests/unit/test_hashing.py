@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from esa_pytest.errors import CheckpointError
 from esa_pytest.evaluation import kept_hashes
-from esa_pytest.evaluation.hashing import tokenizer_sha256, weights_sha256
+from esa_pytest.evaluation.hashing import INDEX_FILE, tokenizer_sha256, weights_sha256
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 TENSORS: Tensors = {
@@ -26,8 +26,15 @@ NAMES = {"float32": "F32", "float16": "F16", "int32": "I32"}
 def checkpoint(folder: Path, *shards: Tensors) -> Path:
     folder.mkdir()
     for index, tensors in enumerate(shards):
-        save_file(dict(tensors), folder / f"model-{index}.safetensors")
+        add_shard(folder, f"model-{index}.safetensors", tensors)
     return folder
+
+
+def add_shard(folder: Path, name: str, tensors: Tensors) -> None:
+    save_file(dict(tensors), folder / name)
+    index = folder / INDEX_FILE
+    known = json.loads(index.read_text(encoding="utf-8"))["weight_map"] if index.exists() else {}
+    index.write_text(json.dumps({"weight_map": known | dict.fromkeys(tensors, name)}), encoding="utf-8")
 
 
 def laid_out(folder: Path, order: Sequence[str], *, padding: str = "", metadata: bool = False) -> Path:
@@ -199,7 +206,7 @@ def test_replaced_file_of_equal_time_and_size_is_hashed_anew(tmp_path: Path) -> 
 def test_added_shard_is_hashed_anew(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model", TENSORS)
     before = weights_sha256(folder)
-    save_file({"more": np.ones(1, dtype=np.float32)}, folder / "model-1.safetensors")
+    add_shard(folder, "model-1.safetensors", {"more": np.ones(1, dtype=np.float32)})
     assert weights_sha256(folder) != before
 
 
