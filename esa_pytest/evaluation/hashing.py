@@ -108,15 +108,25 @@ def tokenizer_sha256(folder: Path, *, anew: bool = False) -> str:
     Raises:
         CheckpointError: the folder holds no tokenizer.
     """
+    files = tokenizer_files(folder)
+    # tokenizer.json says everything by itself; the older files only together.
+    told = files[:1] if files[0].name == "tokenizer.json" else files
+    return once_per_state(told, _hash_texts, kind="texts", anew=anew)
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint folder that hold the tokenizer's vocabulary and merges.
+
+    Raises:
+        CheckpointError: there are none.
+    """
     files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     if not files:
         raise CheckpointError(
             f"There is no tokenizer in {folder}; one of {', '.join(TOKENIZER_FILES)} is needed, "
             f"as tokenizer.save_pretrained writes it."
         )
-    # tokenizer.json says everything by itself; the older files only together.
-    told = files[:1] if files[0].name == "tokenizer.json" else files
-    return once_per_state(told, _hash_texts, kind="texts", anew=anew)
+    return files
 
 
 def _hash_tensors(files: Sequence[Path]) -> str:

@@ -19,21 +19,21 @@ from esa_pytest.errors import (
 )
 from esa_pytest.evaluation.architectures import refuse_foreign_code
 from esa_pytest.evaluation.config_file import read_config
-from esa_pytest.evaluation.hashing import INDEX_FILE, weight_files
+from esa_pytest.evaluation.hashing import INDEX_FILE, TOKENIZER_FILES, tokenizer_files, weight_files
 
 # All that is loaded: nothing that would have to be unpickled or executed, and no second copy of the weights in another
-# layout (consolidated.safetensors).
+# layout (consolidated.safetensors) or dtype (model.fp16.safetensors).
 FILES = (
     "model.safetensors",
     "model-*.safetensors",
+    "model.safetensors-*.safetensors",
     INDEX_FILE,
     "config.json",
     "generation_config.json",
+    *TOKENIZER_FILES,
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
 )
 PATIENCE_SECONDS = 2.0
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
@@ -90,10 +90,8 @@ def cached_snapshot(model: HubModel) -> Path | None:
 
 def _is_complete(folder: Path) -> bool:
     """Whether everything that is loaded lies there; a snapshot of a broken transfer lacks some of it."""
-    if not (folder / "config.json").is_file() or not any(folder.glob("tokenizer*")):
-        return False
     try:
-        return bool(weight_files(folder))
+        return (folder / "config.json").is_file() and bool(weight_files(folder) and tokenizer_files(folder))
     except CheckpointError:
         return False
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from safetensors.torch import load, save
 
+from esa_pytest.baselines.sources import FolderModel
 from esa_pytest.errors import (
     CheckpointError,
     EsaError,
@@ -18,9 +20,10 @@ from esa_pytest.errors import (
 )
 from esa_pytest.evaluation.availability import Availability, availability
 from esa_pytest.evaluation.checkpoints import locate
+from esa_pytest.evaluation.hashing import INDEX_FILE
 from esa_pytest.evaluation.hub import Hub, cached_snapshot
 from esa_pytest.evaluation.loading import load_model
-from tests.model.fake_hub import MODEL, FakeHub, Refusal, twin_files
+from tests.model.fake_hub import MODEL, TWINS, FakeHub, Refusal, twin_files
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 TWIN = "llama-3.1-8b@tiny"
@@ -46,6 +49,21 @@ def test_a_model_is_fetched_once_and_then_read_from_the_cache(fake_hub: FakeHub,
     num_asked = len(fake_hub.asked)
     assert locate(MODEL, hub=Hub()) == checkpoint
     assert len(fake_hub.asked) == num_asked
+
+
+def test_shards_of_older_names_are_fetched_with_their_index(fake_hub: FakeHub) -> None:
+    """As some hold them, `model.safetensors-00001-of-00002.safetensors`; and so is a vocabulary in vocab.txt."""
+    files = twin_files(TWIN)
+    tensors = load(files.pop("model.safetensors"))
+    shards = {f"model.safetensors-0000{number + 1}-of-00002.safetensors": list(tensors)[number::2] for number in (0, 1)}
+    weight_map = {tensor: name for name, shard in shards.items() for tensor in shard}
+    wanted = files | {name: save({tensor: tensors[tensor] for tensor in shard}) for name, shard in shards.items()}
+    wanted |= {INDEX_FILE: json.dumps({"metadata": {}, "weight_map": weight_map}).encode(), "vocab.txt": b"a\n"}
+    fake_hub.files = wanted | dict.fromkeys(("model.fp16.safetensors", "consolidated.safetensors"), b"another copy")
+    checkpoint = locate(MODEL, hub=Hub())
+    assert {path.name for path in checkpoint.folder.iterdir()} == set(wanted)
+    assert checkpoint.weights_sha256 == locate(FolderModel(path=TWINS / TWIN), hub=Hub()).weights_sha256
+    assert cached_snapshot(MODEL) == checkpoint.folder
 
 
 def test_a_gated_model_without_a_token(fake_hub: FakeHub) -> None:
