@@ -54,7 +54,7 @@ def locate(model: ModelSource, *, hub: Hub, rehash: bool = False) -> Checkpoint:
     """
     match model:
         case WheelModel():
-            return _checkpoint(converted_checkpoint(model), rehash=rehash)
+            return _pinned(model, _checkpoint(converted_checkpoint(model), rehash=rehash))
         case FolderModel():
             return _checkpoint(_existing(model), rehash=rehash)
         case HubModel():
@@ -75,6 +75,21 @@ def _checkpoint(folder: Path, *, rehash: bool) -> Checkpoint:
         config=config,
         hash_seconds=time.perf_counter() - begin,
     )
+
+
+def _pinned(model: WheelModel, found: Checkpoint) -> Checkpoint:
+    """What was converted some time ago may have been damaged since, and a recording would make a golden of it."""
+    for what, seen, expected in (
+        ("weights", found.weights_sha256, model.weights_sha256),
+        ("tokenizer", found.tokenizer_sha256, model.tokenizer_sha256),
+    ):
+        if seen != expected:
+            raise CheckpointError(
+                f"The checkpoint {found.folder} in the cache is not the one that {model.package}=={model.version} was "
+                f"converted to: the sha256 of its {what} is {seen}, the catalog pins {expected}; delete this folder, "
+                f"and it is converted anew."
+            )
+    return found
 
 
 def _refuse_adapter(folder: Path) -> None:
