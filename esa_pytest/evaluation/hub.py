@@ -11,6 +11,7 @@ from pathlib import Path
 from esa_pytest.baselines.sources import HubModel
 from esa_pytest.errors import (
     CheckpointError,
+    EsaError,
     GatedModelError,
     HubUnreachableError,
     ModelUnavailableError,
@@ -154,6 +155,8 @@ def _explained(model: HubModel) -> Iterator[None]:
     where = f"{model.repo} at {model.revision[:12]}"
     try:
         yield
+    except EsaError:
+        raise
     except errors.GatedRepoError:
         raise GatedModelError(_gated(model, "the token that is set has no access")) from None
     except errors.RevisionNotFoundError:
@@ -165,7 +168,7 @@ def _explained(model: HubModel) -> Iterator[None]:
             f"The hub has no repository {model.repo}, or it is private and no token with access is set; correct its "
             f"name in [tool.esa.models], or set HF_TOKEN."
         ) from None
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001  (the clients below huggingface_hub, and what lies between, raise anything)
         cause = str(error).strip().split("\n")[0].rstrip(".")
         raise ModelUnavailableError(
             f"The model {where} could not be fetched from the hub ({type(error).__name__}: {cause}); try again, and "

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 import transformers
@@ -18,6 +19,7 @@ from esa_pytest.errors import (
     RevisionMissingError,
     UnsafeWeightsError,
 )
+from esa_pytest.evaluation import hub as hub_module
 from esa_pytest.evaluation.availability import Availability, availability
 from esa_pytest.evaluation.checkpoints import locate
 from esa_pytest.evaluation.hashing import INDEX_FILE
@@ -163,6 +165,38 @@ def test_any_other_refusal_is_told_as_it_came(fake_hub: FakeHub) -> None:
     )
     assert "418" in sentence
     assert sentence.endswith("); try again, and check the network and the space on the disk.")
+
+
+def _is_unavailable(cause: str = "") -> None:
+    sentence = _sentence(ModelUnavailableError)
+    assert sentence.startswith(f"The model somebody/a-model at 0123456789ab could not be fetched from the hub ({cause}")
+    assert sentence.endswith("); try again, and check the network and the space on the disk.")
+
+
+def test_a_hub_that_hangs_up_is_unavailable(fake_hub: FakeHub) -> None:
+    fake_hub.files, fake_hub.hangs_up = twin_files(TWIN), True
+    _is_unavailable()
+
+
+def test_an_answer_of_something_else_than_a_hub_is_unavailable(
+    fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a proxy, say, which answers everything."""
+    monkeypatch.setattr(fake_hub, "answer", lambda _: ({"Content-Type": "application/json"}, b"[]"))
+    _is_unavailable()
+
+
+def test_a_transfer_that_a_library_below_gives_up_is_unavailable(
+    fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_up(*_: object, **__: object) -> None:
+        message = "Data processing error: File reconstruction error.\nCaused by: a timeout"
+        raise RuntimeError(message)
+
+    fake_hub.files = twin_files(TWIN)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", give_up)
+    monkeypatch.setattr(hub_module, "cached_snapshot", lambda _: None)
+    _is_unavailable("RuntimeError: Data processing error: File reconstruction error); ")
 
 
 def test_a_transfer_that_breaks_off_leaves_no_model(fake_hub: FakeHub) -> None:
