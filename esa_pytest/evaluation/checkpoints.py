@@ -65,7 +65,7 @@ def locate(model: ModelSource, *, hub: Hub, rehash: bool = False) -> Checkpoint:
 
 def _checkpoint(folder: Path, *, rehash: bool) -> Checkpoint:
     _refuse_adapter(folder)
-    config = read_config(folder)
+    config = read_config(folder / "config.json")
     begin = time.perf_counter()
     weights, tokenizer = weights_sha256(folder, anew=rehash), tokenizer_sha256(folder, anew=rehash)
     return Checkpoint(
@@ -132,6 +132,6 @@ def _random_checkpoint(model: RandomModel) -> Checkpoint:
         folder=folder,
         weights_sha256=hashlib.sha256(recipe.encode()).hexdigest(),
         tokenizer_sha256=tokenizer_sha256(folder),
-        config=read_config(folder),
+        config=read_config(model.config),
         random_seed=model.seed,
     )

@@ -13,22 +13,23 @@ VOLATILE_CONFIG_KEYS = ("transformers_version", "_name_or_path", "_model_name_or
 _ELSEWHERE = ("transformers_weights", "configuration_files")
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
     """A checkpoint's config.json without what names the software that wrote it.
 
     Args:
-        folder: of the checkpoint.
+        path: of the file.
 
     Raises:
         CheckpointError: it is not there or damaged, or names other files than those that are hashed.
     """
-    path = folder / "config.json"
     try:
         # Some models' limits are Infinity there, which the JSON of a golden has no number for.
         config = json.loads(path.read_text(encoding="utf-8"), parse_constant=str)
     except FileNotFoundError:
-        raise CheckpointError(f"There is no config.json in {folder}; is it a transformers checkpoint?") from None
-    except ValueError as error:
+        raise CheckpointError(f"There is no {path.name} in {path.parent}; is it a transformers checkpoint?") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); put the model's config there.") from None
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is no JSON ({error}); fetch it anew.") from None
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} is no JSON object but a {type(config).__name__}; fetch it anew.")

@@ -165,6 +165,9 @@ def _end_of(entry: dict[str, Any]) -> int:
     begin, end = entry["data_offsets"]
     if not (isinstance(entry["dtype"], str) and isinstance(entry["shape"], list) and 0 <= begin <= end):
         raise ValueError(entry)
+    # Neither 2.0 nor true is a size, though both are equal to one.
+    if not all(type(number) is int for number in (begin, end, *entry["shape"])):
+        raise TypeError(entry)
     return int(end)
 
 

@@ -132,7 +132,7 @@ def _fetched(model: HubModel) -> Path:
         _refuse_pickles(model, [sibling.rfilename for sibling in info.siblings or ()])
         config = huggingface_hub.hf_hub_download(model.repo, "config.json", revision=model.revision)
         refuse_foreign_code(model.repo, Path(config))
-        read_config(Path(config).parent)
+        read_config(Path(config))
         return Path(huggingface_hub.snapshot_download(model.repo, revision=model.revision, allow_patterns=list(FILES)))
 
 

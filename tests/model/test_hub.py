@@ -147,6 +147,11 @@ def test_an_architecture_that_transformers_does_not_know(fake_hub: FakeHub) -> N
     )
 
 
+def test_a_config_that_is_nested_too_deep_is_no_hub_that_breaks(fake_hub: FakeHub) -> None:
+    fake_hub.files = twin_files(TWIN) | {"config.json": b"[" * 100_000}
+    assert "config.json is no JSON (maximum recursion depth exceeded" in _sentence(CheckpointError)
+
+
 def test_a_known_architecture_with_code_beside_it_is_loaded_without_the_code(fake_hub: FakeHub) -> None:
     """As that of Phi-3, whose repository brings modelling code from before transformers knew it."""
     files = twin_files(TWIN)

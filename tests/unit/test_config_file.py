@@ -17,7 +17,7 @@ def written(folder: Path, content: Any) -> Path:
 
 def refusal(folder: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
-        read_config(folder)
+        read_config(folder / "config.json")
     return str(caught.value)
 
 
@@ -48,4 +48,17 @@ def test_what_leads_to_other_files_is_refused(tmp_path: Path, content: dict[str,
 
 def test_what_leads_nowhere_is_read(tmp_path: Path) -> None:
     content = {"model_type": "llama", "transformers_weights": None, "attribute_map": {"width": "hidden_size"}}
-    assert read_config(written(tmp_path, content)) == content
+    assert read_config(written(tmp_path, content) / "config.json") == content
+
+
+def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.mkdir()
+    assert refusal(tmp_path) == f"{path} cannot be read (Is a directory); put the model's config there."
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_one_that_is_nested_too_deep_is_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text, encoding="utf-8")
+    assert refusal(tmp_path).startswith(f"{path} is no JSON (maximum recursion depth exceeded")

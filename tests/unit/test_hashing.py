@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from esa_pytest.errors import CheckpointError
 from esa_pytest.evaluation import kept_hashes
-from esa_pytest.evaluation.hashing import INDEX_FILE, tokenizer_sha256, weights_sha256
+from esa_pytest.evaluation.hashing import INDEX_FILE, count_parameters, tokenizer_sha256, weights_sha256
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 TENSORS: Tensors = {
@@ -132,12 +132,24 @@ def test_file_cut_short_anywhere_is_told(tmp_path: Path) -> None:
         (2).to_bytes(8, "little") + b"{}",
         (2).to_bytes(8, "little") + b"[]",
         (8).to_bytes(8, "little") + b'{"a": 1}',
+        *(
+            len(header).to_bytes(8, "little") + header + b"....."
+            for header in (
+                b'{"a":{"dtype":"U8","shape":["a"],"data_offsets":[0,5]}}',
+                b'{"a":{"dtype":"U8","shape":[5.0],"data_offsets":[0,5]}}',
+                b'{"a":{"dtype":"U8","shape":"","data_offsets":[0,5]}}',
+                b'{"a":{"dtype":"U8","shape":[5],"data_offsets":[0,5.0]}}',
+                b'{"a":{"dtype":"U8","shape":[5],"data_offsets":[false,5]}}',
+            )
+        ),
     ],
 )
 def test_file_that_is_no_safetensors_is_told(tmp_path: Path, content: bytes) -> None:
     path = checkpoint(tmp_path / "model", TENSORS) / "model-0.safetensors"
     path.write_bytes(content)
     assert refusal(path.parent) == f"{path} is no safetensors file, or its header is damaged; fetch it anew."
+    with pytest.raises(CheckpointError):
+        count_parameters(path.parent)
 
 
 def outcome_of(folder: Path) -> str:
