@@ -65,6 +65,10 @@ class CorpusUnavailableError(UnavailableError):
     """A corpus that has to be fetched cannot be reached from here."""
 
 
+class CacheError(EsaError):
+    """The cache cannot be written."""
+
+
 class CheckpointError(EsaError):
     """The weights were reached and are not what they should be (hash, format, architecture)."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from esa_pytest.drift.acceptance import why_refused
 from esa_pytest.drift.resource_rounds import golden_efficiency, golden_peak
 from esa_pytest.errors import AcceptanceError, GoldenError
-from esa_pytest.golden.files import read_golden, write_packed
+from esa_pytest.golden.files import read_golden, write_run
 from esa_pytest.golden.ledger import (
     FIRST,
     UNREADABLE,
@@ -111,7 +111,7 @@ def keep_record(folder: Path, measured: Record) -> None:
         path.unlink(missing_ok=True)
         path.with_suffix(".npz").unlink(missing_ok=True)
         return
-    write_packed(path, data)
+    write_run(path, data)
 
 
 def _drift(verdict: Verdict | None) -> AcceptedDrift | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from esa_pytest.cluster.jobs import Answer
 from esa_pytest.errors import ClusterError, EsaError
 from esa_pytest.evaluation.cache import write_atomically
-from esa_pytest.golden.files import write_packed
+from esa_pytest.golden.files import write_run
 from esa_pytest.golden.ledger import parse
 from esa_pytest.golden.ledger_files import AGAIN, write_accepted
 from esa_pytest.golden.location import GoldenLocation
@@ -60,7 +60,7 @@ def _write_outputs(folder: Path, outputs: Mapping[str, bytes], *, nodeid: str) -
         path, data = folder / name, outputs[name]
         if name in pairs:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_packed(path, join_pair(data, outputs[path.with_suffix(".npz").name]))
+            write_run(path, join_pair(data, outputs[path.with_suffix(".npz").name]))
         else:
             write_atomically(path, data)
 

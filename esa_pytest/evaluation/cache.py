@@ -12,6 +12,7 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock
 
+from esa_pytest.errors import CacheError
 from esa_pytest.homes import expanded
 
 PARTIAL = ".partial-"
@@ -24,12 +25,34 @@ def cache_root() -> Path:
 
 
 @contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Give each failure of the block to write into a folder of the cache its sentence.
+
+    Raises:
+        CacheError: in place of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CacheError(
+            f"The folder {folder} of the cache cannot be written ({error.strerror or error}); let it be written, or "
+            f"set ESA_CACHE to a folder that can be."
+        ) from None
+
+
+@contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the machine-wide lock of a path; the lock files live in the cache, never beside the path."""
+    """Hold the machine-wide lock of a path; the lock files live in the cache, never beside the path.
+
+    Raises:
+        CacheError: the cache cannot be written.
+    """
     locks = cache_root() / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
-    with FileLock(locks / f"{name}.lock"):
+    with writing(locks):
+        locks.mkdir(parents=True, exist_ok=True)
+        held = FileLock(locks / f"{name}.lock").acquire()
+    with held:
         yield
 
 
@@ -42,20 +65,25 @@ def build_folder(target: Path, build: Callable[[Path], None]) -> Path:
     Args:
         target: the folder to make; returned.
         build: fills the folder it is given, or raises.
+
+    Raises:
+        CacheError: the cache cannot be written.
     """
     if target.is_dir():
         return target
     with locked(target):
         if target.is_dir():
             return target
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in _partials(target):
-            shutil.rmtree(leftover, ignore_errors=True)
         partial = _new_partial(target)
-        partial.mkdir()
+        with writing(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for leftover in _partials(target):
+                shutil.rmtree(leftover, ignore_errors=True)
+            partial.mkdir()
         try:
             build(partial)
-            partial.rename(target)
+            with writing(target.parent):
+                partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return target

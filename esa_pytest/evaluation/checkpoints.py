@@ -1,7 +1,6 @@
 """From a model's entry in the catalog to a checkpoint folder on this machine, with the hashes of its content."""
 
 import hashlib
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 from esa_pytest.baselines.sources import FolderModel, HubModel, ModelSource, RandomModel, WheelModel
 from esa_pytest.errors import CheckpointError, ModelUnavailableError
 from esa_pytest.evaluation.cache import build_folder, cache_root
-from esa_pytest.evaluation.conversion import VOLATILE_CONFIG_KEYS, converted_checkpoint
+from esa_pytest.evaluation.config_file import read_config
+from esa_pytest.evaluation.conversion import converted_checkpoint
 from esa_pytest.evaluation.hashing import read_files_sha256, tokenizer_sha256, weights_sha256
 from esa_pytest.evaluation.hub import Hub
 
@@ -57,7 +57,7 @@ def locate(model: ModelSource, *, hub: Hub, rehash: bool = False) -> Checkpoint:
     """
     match model:
         case WheelModel():
-            return _checkpoint(converted_checkpoint(model), rehash=rehash)
+            return _pinned(model, _checkpoint(converted_checkpoint(model), rehash=rehash))
         case FolderModel():
             return _checkpoint(_existing(model), rehash=rehash)
         case HubModel():
@@ -68,6 +68,7 @@ def locate(model: ModelSource, *, hub: Hub, rehash: bool = False) -> Checkpoint:
 
 def _checkpoint(folder: Path, *, rehash: bool) -> Checkpoint:
     _refuse_adapter(folder)
+    config = read_config(folder / "config.json")
     begin = time.perf_counter()
     weights, tokenizer = weights_sha256(folder, anew=rehash), tokenizer_sha256(folder, anew=rehash)
     read_files = read_files_sha256(folder, anew=rehash)
@@ -76,9 +77,24 @@ def _checkpoint(folder: Path, *, rehash: bool) -> Checkpoint:
         weights_sha256=weights,
         tokenizer_sha256=tokenizer,
         read_files_sha256=read_files,
-        config=_config(folder),
+        config=config,
         hash_seconds=time.perf_counter() - begin,
     )
+
+
+def _pinned(model: WheelModel, found: Checkpoint) -> Checkpoint:
+    """What was converted some time ago may have been damaged since, and a recording would make a golden of it."""
+    for what, seen, expected in (
+        ("weights", found.weights_sha256, model.weights_sha256),
+        ("tokenizer", found.tokenizer_sha256, model.tokenizer_sha256),
+    ):
+        if seen != expected:
+            raise CheckpointError(
+                f"The checkpoint {found.folder} in the cache is not the one that {model.package}=={model.version} was "
+                f"converted to: the sha256 of its {what} is {seen}, the catalog pins {expected}; delete this folder, "
+                f"and it is converted anew."
+            )
+    return found
 
 
 def _refuse_adapter(folder: Path) -> None:
@@ -122,20 +138,6 @@ def _random_checkpoint(model: RandomModel) -> Checkpoint:
         weights_sha256=hashlib.sha256(recipe.encode()).hexdigest(),
         tokenizer_sha256=tokenizer_sha256(folder),
         read_files_sha256=read_files_sha256(folder),
-        config=_config(folder),
+        config=read_config(model.config),
         random_seed=model.seed,
     )
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        # Some models' limits are Infinity there, which the JSON of a golden has no number for.
-        config = json.loads(path.read_text(encoding="utf-8"), parse_constant=str)
-    except FileNotFoundError:
-        raise CheckpointError(f"There is no config.json in {folder}; is it a transformers checkpoint?") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is no JSON ({error}); fetch it anew.") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} is no JSON object but a {type(config).__name__}; fetch it anew.")
-    return {key: value for key, value in config.items() if key not in VOLATILE_CONFIG_KEYS}

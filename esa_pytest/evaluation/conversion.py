@@ -8,13 +8,12 @@ from typing import Any
 from esa_pytest.baselines.sources import WheelModel
 from esa_pytest.errors import CheckpointError
 from esa_pytest.evaluation.cache import build_folder, cache_root
+from esa_pytest.evaluation.config_file import VOLATILE_CONFIG_KEYS
 from esa_pytest.evaluation.fetching import fetch_member
 from esa_pytest.evaluation.gguf_tokenizer import write_tokenizer
 from esa_pytest.evaluation.hashing import tokenizer_sha256, weights_sha256
 from esa_pytest.evaluation.quiet import quiet_transformers
 
-# What names the software that wrote a config and not the model.
-VOLATILE_CONFIG_KEYS = ("transformers_version", "_name_or_path", "_model_name_or_path")
 # Says how a GGUF file was packed, whose weights are dequantised; elsewhere it makes another model.
 _PACKING = "quantization_config"
 # Raised when the layout of the converted folder changes, so that an older cache is not taken for it.

@@ -9,6 +9,7 @@ import json
 import math
 import mmap
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from esa_pytest.evaluation.kept_hashes import once_per_state
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+# As transformers 5 names the files of a checkpoint that each rank saved its part of, and by which it finds one.
+_PART_OF_A_RANK = re.compile(r"shard-[0-9]{5}-model-[0-9]{5}-of-[0-9]{5}\.safetensors$")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
 _READ_SUFFIXES = (".json", ".txt", ".model")
 # Of sampling and of prompts: no text is generated, and none is put into a template.
@@ -41,30 +44,49 @@ def weight_files(folder: Path) -> list[Path]:
     """The files that transformers loads: the single one, or those of the index, whatever lies beside them.
 
     Raises:
-        CheckpointError: there are no safetensors files, the index is damaged, or one that it names is missing.
+        CheckpointError: there are no such safetensors files, the index is damaged or names what it must not, a file
+            that it names is missing, or transformers would load others.
     """
+    _refuse_parts_of_ranks(folder)
     single, index = folder / SINGLE_FILE, folder / INDEX_FILE
     if single.is_file():
         # Of both, as an older, sharded checkpoint may have left them, transformers takes this one.
         return [single]
     if index.is_file():
         return _shards(folder, index)
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    if any(folder.glob("*.safetensors")):
         raise CheckpointError(
-            f"There are no safetensors weights in {folder}; pickled weights are never loaded, so convert them with "
-            f"save_pretrained(..., safe_serialization=True)."
+            f"There is neither {SINGLE_FILE} nor {INDEX_FILE} in {folder}, one of which says what the weights are; "
+            f"fetch the checkpoint anew."
         )
-    return files
+    raise CheckpointError(
+        f"There are no safetensors weights in {folder}; pickled weights are never loaded, so convert them with "
+        f"save_pretrained(..., safe_serialization=True)."
+    )
+
+
+def _refuse_parts_of_ranks(folder: Path) -> None:
+    """Transformers 5 takes such parts before all other files."""
+    part = next((path.name for path in sorted(folder.glob("shard-*")) if _PART_OF_A_RANK.match(path.name)), None)
+    if part is not None:
+        raise CheckpointError(
+            f"The checkpoint {folder} holds the parts of several ranks ({part}), which transformers 5 loads in place "
+            f"of whole weights; save it whole (save_pretrained without distributed_checkpoint), or remove them."
+        )
 
 
 def _shards(folder: Path, index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        files = [folder / Path(name).name for name in names]
-    except (ValueError, KeyError, AttributeError, TypeError):
+        files = [folder / name for name in names]
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise CheckpointError(f"{index} is no index of safetensors files, or is damaged; fetch it anew.") from None
-    for path in files:
+    for name, path in zip(names, files, strict=True):
+        if path.name != name or path.suffix != ".safetensors":
+            raise CheckpointError(
+                f"{index} names {name!r}, where the name of a .safetensors file beside it is expected, without a "
+                f"folder; fetch it anew, or put the files there and correct it."
+            )
         if not path.is_file():
             raise CheckpointError(f"{path} is missing, which {index.name} names; fetch the checkpoint anew.")
     return files
@@ -90,15 +112,25 @@ def tokenizer_sha256(folder: Path, *, anew: bool = False) -> str:
     Raises:
         CheckpointError: the folder holds no tokenizer.
     """
+    files = tokenizer_files(folder)
+    # tokenizer.json says everything by itself; the older files only together.
+    told = files[:1] if files[0].name == "tokenizer.json" else files
+    return once_per_state(told, _hash_texts, kind="texts", anew=anew)
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint folder that hold the tokenizer's vocabulary and merges.
+
+    Raises:
+        CheckpointError: there are none.
+    """
     files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     if not files:
         raise CheckpointError(
             f"There is no tokenizer in {folder}; one of {', '.join(TOKENIZER_FILES)} is needed, "
             f"as tokenizer.save_pretrained writes it."
         )
-    # tokenizer.json says everything by itself; the older files only together.
-    told = files[:1] if files[0].name == "tokenizer.json" else files
-    return once_per_state(told, _hash_texts, kind="texts", anew=anew)
+    return files
 
 
 def read_files_sha256(folder: Path, *, anew: bool = False) -> str:
@@ -153,6 +185,9 @@ def _end_of(entry: dict[str, Any]) -> int:
     begin, end = entry["data_offsets"]
     if not (isinstance(entry["dtype"], str) and isinstance(entry["shape"], list) and 0 <= begin <= end):
         raise ValueError(entry)
+    # Neither 2.0 nor true is a size, though both are equal to one.
+    if not all(type(number) is int for number in (begin, end, *entry["shape"])):
+        raise TypeError(entry)
     return int(end)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from esa_pytest.baselines.sources import HubModel
 from esa_pytest.errors import (
     CheckpointError,
+    EsaError,
     GatedModelError,
     HubUnreachableError,
     ModelUnavailableError,
@@ -18,21 +19,22 @@ from esa_pytest.errors import (
     UnsafeWeightsError,
 )
 from esa_pytest.evaluation.architectures import refuse_foreign_code
-from esa_pytest.evaluation.hashing import INDEX_FILE, weight_files
+from esa_pytest.evaluation.config_file import read_config
+from esa_pytest.evaluation.hashing import INDEX_FILE, TOKENIZER_FILES, tokenizer_files, weight_files
 
 # All that is loaded: nothing that would have to be unpickled or executed, and no second copy of the weights in another
-# layout (consolidated.safetensors).
+# layout (consolidated.safetensors) or dtype (model.fp16.safetensors).
 FILES = (
     "model.safetensors",
     "model-*.safetensors",
+    "model.safetensors-*.safetensors",
     INDEX_FILE,
     "config.json",
     "generation_config.json",
+    *TOKENIZER_FILES,
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
 )
 PATIENCE_SECONDS = 2.0
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
@@ -89,10 +91,8 @@ def cached_snapshot(model: HubModel) -> Path | None:
 
 def _is_complete(folder: Path) -> bool:
     """Whether everything that is loaded lies there; a snapshot of a broken transfer lacks some of it."""
-    if not (folder / "config.json").is_file() or not any(folder.glob("tokenizer*")):
-        return False
     try:
-        return bool(weight_files(folder))
+        return (folder / "config.json").is_file() and bool(weight_files(folder) and tokenizer_files(folder))
     except CheckpointError:
         return False
 
@@ -132,6 +132,7 @@ def _fetched(model: HubModel) -> Path:
         _refuse_pickles(model, [sibling.rfilename for sibling in info.siblings or ()])
         config = huggingface_hub.hf_hub_download(model.repo, "config.json", revision=model.revision)
         refuse_foreign_code(model.repo, Path(config))
+        read_config(Path(config))
         return Path(huggingface_hub.snapshot_download(model.repo, revision=model.revision, allow_patterns=list(FILES)))
 
 
@@ -154,6 +155,8 @@ def _explained(model: HubModel) -> Iterator[None]:
     where = f"{model.repo} at {model.revision[:12]}"
     try:
         yield
+    except EsaError:
+        raise
     except errors.GatedRepoError:
         raise GatedModelError(_gated(model, "the token that is set has no access")) from None
     except errors.RevisionNotFoundError:
@@ -165,7 +168,7 @@ def _explained(model: HubModel) -> Iterator[None]:
             f"The hub has no repository {model.repo}, or it is private and no token with access is set; correct its "
             f"name in [tool.esa.models], or set HF_TOKEN."
         ) from None
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001  (the clients below huggingface_hub, and what lies between, raise anything)
         cause = str(error).strip().split("\n")[0].rstrip(".")
         raise ModelUnavailableError(
             f"The model {where} could not be fetched from the hub ({type(error).__name__}: {cause}); try again, and "

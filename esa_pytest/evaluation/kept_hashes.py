@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import time_ns
 
+from esa_pytest.errors import CacheError
 from esa_pytest.evaluation.cache import cache_root, locked, write_atomically
 
 # The coarsest clock of a file system in use, FAT's.
@@ -49,7 +50,12 @@ def once_per_state(
     entry = cache_root() / "hashes" / f"{hashlib.sha256(names.encode()).hexdigest()}.json"
     if not anew and (known := _kept(entry, files)) is not None:
         return known
-    with locked(entry):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(entry))
+        except CacheError:
+            # The hash is what is asked for; that it cannot be kept only costs the time to hash again.
+            return compute(files)
         # Another process may have hashed them while this one waited.
         if not anew and (known := _kept(entry, files)) is not None:
             return known
@@ -78,7 +84,8 @@ def _computed(entry: Path, files: Sequence[Path], compute: Callable[[Sequence[Pa
     digest = compute(files)
     if state == [_state(path) for path in files]:
         content = {"state": state, "hashed_at": now, "sha256": digest}
-        write_atomically(entry, json.dumps(content).encode())
+        with contextlib.suppress(OSError):  # a cache that is full, or can no longer be written, keeps nothing
+            write_atomically(entry, json.dumps(content).encode())
     return digest
 
 

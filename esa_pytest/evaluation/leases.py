@@ -7,7 +7,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from esa_pytest.errors import DeviceError
-from esa_pytest.evaluation.cache import cache_root
+from esa_pytest.evaluation.cache import cache_root, writing
 
 _WORKER = "PYTEST_XDIST_WORKER"
 _NUM_WORKERS = "PYTEST_XDIST_WORKER_COUNT"
@@ -44,18 +44,20 @@ def lease_gpu(names: Sequence[str]) -> GpuLease:
 
     Raises:
         DeviceError: every visible GPU is taken.
+        CacheError: the cache, where the locks lie, cannot be written.
     """
     folder = cache_root() / "gpus"
-    folder.mkdir(parents=True, exist_ok=True)
     first = _worker_number() % len(names)
-    for offset in range(len(names)):
-        index = (first + offset) % len(names)
-        lock = FileLock(folder / f"{names[index]}.lock")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            continue
-        return GpuLease(index, lock)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for offset in range(len(names)):
+            index = (first + offset) % len(names)
+            lock = FileLock(folder / f"{names[index]}.lock")
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                continue
+            return GpuLease(index, lock)
     raise DeviceError(
         f"Each of the {len(names)} visible GPUs is taken by another worker, and two on one would spoil each other's "
         f"memory and throughput; start no more workers than there are GPUs (-n {len(names)})."

@@ -11,7 +11,7 @@ import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from esa_pytest.baselines.sources import DeviceType
-from esa_pytest.errors import CheckpointError, DeviceError, InsufficientMemoryError
+from esa_pytest.errors import CheckpointError, DeviceError, EsaError, InsufficientMemoryError
 from esa_pytest.evaluation.architectures import refuse_foreign_code
 from esa_pytest.evaluation.attention import attention_of
 from esa_pytest.evaluation.capacity import available_bytes, needed_bytes, refuse_too_large
@@ -126,9 +126,9 @@ def load_model(
         InsufficientMemoryError: it does not fit.
     """
     refuse_foreign_code(name, checkpoint.folder / "config.json")
-    devices = _devices_for(name, checkpoint, device, split, alone=alone)
-    tokenizer = load_tokenizer(checkpoint.folder)
     with quiet_transformers(), _explained(name, checkpoint, device):
+        devices = _devices_for(name, checkpoint, device, split, alone=alone)
+        tokenizer = load_tokenizer(checkpoint.folder)
         network = _network(checkpoint, devices, attention, split)
     network = network.eval().requires_grad_(requires_grad=False)
     _refuse_other_attention(name, network, attention)
@@ -147,7 +147,7 @@ def _explained(name: str, checkpoint: Checkpoint, device: torch.device) -> Itera
     """Give each failure to load a model its sentence."""
     try:
         yield
-    except CheckpointError:
+    except EsaError:
         raise
     except (MemoryError, torch.OutOfMemoryError):
         raise InsufficientMemoryError(
@@ -155,7 +155,11 @@ def _explained(name: str, checkpoint: Checkpoint, device: torch.device) -> Itera
             f"device (--esa-device)."
         ) from None
     except Exception as error:  # noqa: BLE001  (a damaged config leads transformers to raise anything)
-        raise CheckpointError(f"The checkpoint {checkpoint.folder} cannot be loaded: {_first_line(error)}.") from None
+        cause = f"{type(error).__name__}: {_first_line(error)}"
+        raise CheckpointError(
+            f"The checkpoint {checkpoint.folder} of the model {name} cannot be loaded: {cause}; correct its "
+            f"config, or its entry in [tool.esa.models], or fetch it anew."
+        ) from None
 
 
 def _devices_for(
@@ -236,4 +240,6 @@ def dtype_of(network: PreTrainedModel) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")
+    """The first line that says something: one that ends with a colon is told with the next."""
+    first, *others = str(error).strip().splitlines() or [""]
+    return (f"{first} {others[0].strip()}" if first.endswith(":") and others else first).rstrip(".")

@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from esa_pytest.errors import GoldenError
+from esa_pytest.errors import CacheError, GoldenError
 from esa_pytest.evaluation.cache import locked, remove_partials, write_atomically
 from esa_pytest.golden.location import GoldenLocation
 from esa_pytest.golden.packing import REMEDY, join_pair, split_pair, unpack
@@ -66,17 +66,35 @@ def write_packed(json_path: Path, data: bytes) -> None:
     The complete new JSON is put beside the old one first; then the npz takes its name, which is the moment at which
     the golden changes: a reader that finds new arrays takes the pending JSON. A kill at any point leaves the old
     golden or the new one.
+
+    Raises:
+        CacheError: the cache, where the lock lies, cannot be written.
     """
+    with locked(json_path):
+        _replace(json_path, data)
+
+
+def write_run(json_path: Path, data: bytes) -> None:
+    """Replace the pair of files of a run's record, which the run itself writes: a lock only keeps other runs away.
+
+    Where the cache has no place for the lock it does without, since a run is judged without a cache too.
+    """
+    try:
+        write_packed(json_path, data)
+    except CacheError:
+        _replace(json_path, data)
+
+
+def _replace(json_path: Path, data: bytes) -> None:
     text, npz = split_pair(data)
     npz_path, pending = json_path.with_suffix(".npz"), _pending(json_path)
-    with locked(json_path):
-        for path in (json_path, npz_path, pending):
-            remove_partials(path)
-        if pending.exists() and npz_path.exists() and _names(pending.read_bytes(), npz_path.read_bytes()):
-            pending.replace(json_path)
-        write_atomically(pending, text)
-        write_atomically(npz_path, npz)
+    for path in (json_path, npz_path, pending):
+        remove_partials(path)
+    if pending.exists() and npz_path.exists() and _names(pending.read_bytes(), npz_path.read_bytes()):
         pending.replace(json_path)
+    write_atomically(pending, text)
+    write_atomically(npz_path, npz)
+    pending.replace(json_path)
 
 
 def _content(path: Path) -> bytes | None:

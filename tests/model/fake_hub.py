@@ -43,6 +43,7 @@ class FakeHub:
         asked: the method and path of each question.
         endpoint: where it answers.
         missing: files that are listed and cannot be had.
+        hangs_up: whether it ends the connection in place of an answer about the repository.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -52,10 +53,13 @@ class FakeHub:
     asked: list[str] = field(default_factory=list)
     endpoint: str = ""
     missing: set[str] = field(default_factory=set)
+    hangs_up: bool = False
 
-    def answer(self, path: str) -> tuple[dict[str, str], bytes] | Refusal:
-        """Headers and content of a path."""
+    def answer(self, path: str) -> tuple[dict[str, str], bytes] | Refusal | None:
+        """Headers and content of a path; None for no answer at all."""
         if path.startswith("/api/"):
+            if self.hangs_up:
+                return None
             return self.of_repository or self._api(path)
         if path == "/":
             return {}, b"a hub"
@@ -100,6 +104,9 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
             path = unquote(urlsplit(self.path).path)
             hub.asked.append(f"{self.command} {path}")
             found = hub.answer(path)
+            if found is None:
+                self.close_connection = True
+                return
             if isinstance(found, Refusal):
                 headers = {"X-Error-Code": found.code, "X-Error-Message": found.message}
                 content = json.dumps({"error": found.message}).encode()

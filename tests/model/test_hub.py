@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 import transformers
+from safetensors.torch import load, save
 
+from esa_pytest.baselines.sources import FolderModel
 from esa_pytest.errors import (
     CheckpointError,
     EsaError,
@@ -16,11 +19,13 @@ from esa_pytest.errors import (
     RevisionMissingError,
     UnsafeWeightsError,
 )
+from esa_pytest.evaluation import hub as hub_module
 from esa_pytest.evaluation.availability import Availability, availability
 from esa_pytest.evaluation.checkpoints import locate
+from esa_pytest.evaluation.hashing import INDEX_FILE
 from esa_pytest.evaluation.hub import Hub, cached_snapshot
 from esa_pytest.evaluation.loading import load_model
-from tests.model.fake_hub import MODEL, FakeHub, Refusal, twin_files
+from tests.model.fake_hub import MODEL, TWINS, FakeHub, Refusal, twin_files
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 TWIN = "llama-3.1-8b@tiny"
@@ -46,6 +51,21 @@ def test_a_model_is_fetched_once_and_then_read_from_the_cache(fake_hub: FakeHub,
     num_asked = len(fake_hub.asked)
     assert locate(MODEL, hub=Hub()) == checkpoint
     assert len(fake_hub.asked) == num_asked
+
+
+def test_shards_of_older_names_are_fetched_with_their_index(fake_hub: FakeHub) -> None:
+    """As some hold them, `model.safetensors-00001-of-00002.safetensors`; and so is a vocabulary in vocab.txt."""
+    files = twin_files(TWIN)
+    tensors = load(files.pop("model.safetensors"))
+    shards = {f"model.safetensors-0000{number + 1}-of-00002.safetensors": list(tensors)[number::2] for number in (0, 1)}
+    weight_map = {tensor: name for name, shard in shards.items() for tensor in shard}
+    wanted = files | {name: save({tensor: tensors[tensor] for tensor in shard}) for name, shard in shards.items()}
+    wanted |= {INDEX_FILE: json.dumps({"metadata": {}, "weight_map": weight_map}).encode(), "vocab.txt": b"a\n"}
+    fake_hub.files = wanted | dict.fromkeys(("model.fp16.safetensors", "consolidated.safetensors"), b"another copy")
+    checkpoint = locate(MODEL, hub=Hub())
+    assert {path.name for path in checkpoint.folder.iterdir()} == set(wanted)
+    assert checkpoint.weights_sha256 == locate(FolderModel(path=TWINS / TWIN), hub=Hub()).weights_sha256
+    assert cached_snapshot(MODEL) == checkpoint.folder
 
 
 def test_a_gated_model_without_a_token(fake_hub: FakeHub) -> None:
@@ -127,6 +147,11 @@ def test_an_architecture_that_transformers_does_not_know(fake_hub: FakeHub) -> N
     )
 
 
+def test_a_config_that_is_nested_too_deep_is_no_hub_that_breaks(fake_hub: FakeHub) -> None:
+    fake_hub.files = twin_files(TWIN) | {"config.json": b"[" * 100_000}
+    assert "config.json is no JSON (maximum recursion depth exceeded" in _sentence(CheckpointError)
+
+
 def test_a_known_architecture_with_code_beside_it_is_loaded_without_the_code(fake_hub: FakeHub) -> None:
     """As that of Phi-3, whose repository brings modelling code from before transformers knew it."""
     files = twin_files(TWIN)
@@ -145,6 +170,38 @@ def test_any_other_refusal_is_told_as_it_came(fake_hub: FakeHub) -> None:
     )
     assert "418" in sentence
     assert sentence.endswith("); try again, and check the network and the space on the disk.")
+
+
+def _is_unavailable(cause: str = "") -> None:
+    sentence = _sentence(ModelUnavailableError)
+    assert sentence.startswith(f"The model somebody/a-model at 0123456789ab could not be fetched from the hub ({cause}")
+    assert sentence.endswith("); try again, and check the network and the space on the disk.")
+
+
+def test_a_hub_that_hangs_up_is_unavailable(fake_hub: FakeHub) -> None:
+    fake_hub.files, fake_hub.hangs_up = twin_files(TWIN), True
+    _is_unavailable()
+
+
+def test_an_answer_of_something_else_than_a_hub_is_unavailable(
+    fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a proxy, say, which answers everything."""
+    monkeypatch.setattr(fake_hub, "answer", lambda _: ({"Content-Type": "application/json"}, b"[]"))
+    _is_unavailable()
+
+
+def test_a_transfer_that_a_library_below_gives_up_is_unavailable(
+    fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_up(*_: object, **__: object) -> None:
+        message = "Data processing error: File reconstruction error.\nCaused by: a timeout"
+        raise RuntimeError(message)
+
+    fake_hub.files = twin_files(TWIN)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", give_up)
+    monkeypatch.setattr(hub_module, "cached_snapshot", lambda _: None)
+    _is_unavailable("RuntimeError: Data processing error: File reconstruction error); ")
 
 
 def test_a_transfer_that_breaks_off_leaves_no_model(fake_hub: FakeHub) -> None:

@@ -117,8 +117,10 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "a-shard-less": lambda snapshot: next(snapshot.glob("model-*2-of-*.safetensors")).unlink(),
     "half-an-index": lambda snapshot: (snapshot / "model.safetensors.index.json").write_text("{", encoding="utf-8"),
     "a-list-for-an-index": lambda snapshot: (snapshot / "model.safetensors.index.json").write_text("[]", "utf-8"),
+    "no-index": lambda snapshot: (snapshot / "model.safetensors.index.json").unlink(),
     "no-config": lambda snapshot: (snapshot / "config.json").unlink(),
     "no-tokenizer": _drop_tokenizer,
+    "no-vocabulary": lambda snapshot: (snapshot / "tokenizer.json").unlink(),
 }
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from esa_pytest.baselines.sources import RandomModel
-from esa_pytest.errors import ModelUnavailableError
+from esa_pytest.errors import CheckpointError, ModelUnavailableError
 from esa_pytest.evaluation.availability import Availability, availability
 from esa_pytest.evaluation.checkpoints import Checkpoint, locate
 from esa_pytest.evaluation.fresh import bits_of
@@ -120,3 +120,34 @@ def test_a_shape_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
         f"There is no config {tmp_path / 'gone.json'} (No such file or directory); correct the config of the model in "
         f"[tool.esa.models]."
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"model_type": None}, "Should have a `model_type` key in its config.json"),
+        ({"model_type": ["mistral"]}, "TypeError: unhashable type: 'list'"),
+        ({"model_type": "vit"}, "for this kind of AutoModel: AutoModelForCausalLM"),
+        ({"hidden_size": "x"}, "'hidden_size': TypeError: Field 'hidden_size' expected int, got str"),
+        ({"num_attention_heads": 0}, "ZeroDivisionError: "),
+    ],
+)
+def test_a_shape_that_is_none_is_told_in_a_sentence(tmp_path: Path, changes: dict[str, Any], cause: str) -> None:
+    path = tmp_path / "shape.json"
+    content = {key: value for key, value in (SHAPE | changes).items() if value is not None}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(CheckpointError) as caught:
+        _loaded(path, seed=3)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"The checkpoint {_located(path, seed=3).folder} of the model random cannot be loaded: ")
+    assert cause in sentence
+    assert sentence.endswith("; correct its config, or its entry in [tool.esa.models], or fetch it anew.")
+    assert "\n" not in sentence
+
+
+def test_a_shape_that_is_no_json_is_told_by_its_own_name(tmp_path: Path) -> None:
+    path = tmp_path / "shape.json"
+    path.write_text("[1]", encoding="utf-8")
+    with pytest.raises(CheckpointError) as caught:
+        _located(path, seed=3)
+    assert str(caught.value) == f"{path} is no JSON object but a list; fetch it anew."

@@ -12,7 +12,13 @@ from safetensors.numpy import save_file
 
 from esa_pytest.errors import CheckpointError
 from esa_pytest.evaluation import kept_hashes
-from esa_pytest.evaluation.hashing import read_files_sha256, tokenizer_sha256, weights_sha256
+from esa_pytest.evaluation.hashing import (
+    INDEX_FILE,
+    count_parameters,
+    read_files_sha256,
+    tokenizer_sha256,
+    weights_sha256,
+)
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 TENSORS: Tensors = {
@@ -26,8 +32,15 @@ NAMES = {"float32": "F32", "float16": "F16", "int32": "I32"}
 def checkpoint(folder: Path, *shards: Tensors) -> Path:
     folder.mkdir()
     for index, tensors in enumerate(shards):
-        save_file(dict(tensors), folder / f"model-{index}.safetensors")
+        add_shard(folder, f"model-{index}.safetensors", tensors)
     return folder
+
+
+def add_shard(folder: Path, name: str, tensors: Tensors) -> None:
+    save_file(dict(tensors), folder / name)
+    index = folder / INDEX_FILE
+    known = json.loads(index.read_text(encoding="utf-8"))["weight_map"] if index.exists() else {}
+    index.write_text(json.dumps({"weight_map": known | dict.fromkeys(tensors, name)}), encoding="utf-8")
 
 
 def laid_out(folder: Path, order: Sequence[str], *, padding: str = "", metadata: bool = False) -> Path:
@@ -125,12 +138,24 @@ def test_file_cut_short_anywhere_is_told(tmp_path: Path) -> None:
         (2).to_bytes(8, "little") + b"{}",
         (2).to_bytes(8, "little") + b"[]",
         (8).to_bytes(8, "little") + b'{"a": 1}',
+        *(
+            len(header).to_bytes(8, "little") + header + b"....."
+            for header in (
+                b'{"a":{"dtype":"U8","shape":["a"],"data_offsets":[0,5]}}',
+                b'{"a":{"dtype":"U8","shape":[5.0],"data_offsets":[0,5]}}',
+                b'{"a":{"dtype":"U8","shape":"","data_offsets":[0,5]}}',
+                b'{"a":{"dtype":"U8","shape":[5],"data_offsets":[0,5.0]}}',
+                b'{"a":{"dtype":"U8","shape":[5],"data_offsets":[false,5]}}',
+            )
+        ),
     ],
 )
 def test_file_that_is_no_safetensors_is_told(tmp_path: Path, content: bytes) -> None:
     path = checkpoint(tmp_path / "model", TENSORS) / "model-0.safetensors"
     path.write_bytes(content)
     assert refusal(path.parent) == f"{path} is no safetensors file, or its header is damaged; fetch it anew."
+    with pytest.raises(CheckpointError):
+        count_parameters(path.parent)
 
 
 def outcome_of(folder: Path) -> str:
@@ -199,7 +224,7 @@ def test_replaced_file_of_equal_time_and_size_is_hashed_anew(tmp_path: Path) -> 
 def test_added_shard_is_hashed_anew(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model", TENSORS)
     before = weights_sha256(folder)
-    save_file({"more": np.ones(1, dtype=np.float32)}, folder / "model-1.safetensors")
+    add_shard(folder, "model-1.safetensors", {"more": np.ones(1, dtype=np.float32)})
     assert weights_sha256(folder) != before
 
 

@@ -76,7 +76,55 @@ def test_a_damaged_index_is_told(sharded: Path, text: str) -> None:
         weight_files(sharded)
 
 
-def test_an_index_names_no_file_outside_its_folder(sharded: Path) -> None:
-    (sharded / INDEX_FILE).write_text(json.dumps({"weight_map": {"a": "../../etc/passwd"}}), encoding="utf-8")
-    with pytest.raises(CheckpointError, match="passwd is missing"):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "v2/model-00001-of-00002.safetensors",
+        "../model.safetensors",
+        "..",
+        "first.bin",
+    ],
+)
+def test_an_index_names_safetensors_beside_it_alone(sharded: Path, name: str) -> None:
+    """Transformers joins the whole name to the folder, and what is no safetensors file it unpickles."""
+    for path in (sharded / "v2" / "model-00001-of-00002.safetensors", sharded / "first.bin"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes((sharded / "model-00001-of-00002.safetensors").read_bytes())
+    (sharded / INDEX_FILE).write_text(json.dumps({"weight_map": {"first": name}}), encoding="utf-8")
+    with pytest.raises(CheckpointError) as refusal:
         weight_files(sharded)
+    assert str(refusal.value) == (
+        f"{sharded / INDEX_FILE} names {name!r}, where the name of a .safetensors file beside it is expected, without "
+        f"a folder; fetch it anew, or put the files there and correct it."
+    )
+
+
+def test_shards_are_found_by_their_index_alone(sharded: Path) -> None:
+    """As transformers finds them; without it they may be a part of the weights, or of two checkpoints."""
+    (sharded / INDEX_FILE).unlink()
+    with pytest.raises(CheckpointError) as refusal:
+        weight_files(sharded)
+    assert str(refusal.value) == (
+        f"There is neither model.safetensors nor {INDEX_FILE} in {sharded}, one of which says what the weights are; "
+        f"fetch the checkpoint anew."
+    )
+
+
+def test_parts_that_ranks_saved_are_refused_beside_whole_weights(sharded: Path) -> None:
+    save_file({"first": np.ones((2, 3), dtype=np.float32)}, sharded / "shard-00000-model-00001-of-00001.safetensors")
+    with pytest.raises(CheckpointError) as refusal:
+        weight_files(sharded)
+    assert str(refusal.value) == (
+        f"The checkpoint {sharded} holds the parts of several ranks (shard-00000-model-00001-of-00001.safetensors), "
+        f"which transformers 5 loads in place of whole weights; save it whole (save_pretrained without "
+        f"distributed_checkpoint), or remove them."
+    )
+    assert len(list(sharded.glob("*.safetensors"))) == 3
+
+
+def test_another_name_that_begins_alike_is_no_part_of_a_rank(sharded: Path) -> None:
+    before = weights_sha256(sharded)
+    (sharded / "shard-00000-notes.safetensors").touch()
+    assert weights_sha256(sharded) == before
