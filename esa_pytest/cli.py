@@ -213,13 +213,17 @@ def _selftest_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 COMMANDS: dict[str, Command] = {
-    "list": Command(run=list_baselines),
-    "report": Command(run=report, add_arguments=_report_arguments),
-    "bisect": Command(run=bisect, add_arguments=_bisect_arguments),
-    "diff": Command(run=diff, add_arguments=_diff_arguments),
-    "accept": Command(run=accept, add_arguments=_accept_arguments),
-    "history": Command(run=history, add_arguments=_baseline_arguments),
-    "selftest": Command(run=selftest, add_arguments=_selftest_arguments),
+    "list": Command(run=list_baselines, options=("device", "golden_dir")),
+    "report": Command(run=report, add_arguments=_report_arguments, options=("golden_dir", "output_dir")),
+    "bisect": Command(run=bisect, add_arguments=_bisect_arguments, options=("device", "golden_dir")),
+    "diff": Command(run=diff, add_arguments=_diff_arguments, options=("golden_dir", "output_dir")),
+    "accept": Command(
+        run=accept, add_arguments=_accept_arguments, options=("reason", "force", "accept_limit", "golden_dir")
+    ),
+    "history": Command(run=history, add_arguments=_baseline_arguments, options=("golden_dir",)),
+    "selftest": Command(
+        run=selftest, add_arguments=_selftest_arguments, options=("device", "golden_dir", "output_dir", "rehash")
+    ),
 }
 
 

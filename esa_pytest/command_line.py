@@ -30,10 +30,12 @@ class Command:
     Attributes:
         run: gives the lines to print, each as soon as it is known.
         add_arguments: declares the arguments that are the command's own.
+        options: names of the options of pytest that it heeds above others; its help tells of them.
     """
 
     run: Callable[[Settings, argparse.Namespace], Iterable[str]]
     add_arguments: Callable[[argparse.ArgumentParser], None] = _no_arguments
+    options: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -66,7 +68,7 @@ def call_of(commands: Mapping[str, Command], words: Sequence[str] | None) -> Cal
     name, rest = _told_apart(commands, words)
     command = commands[name]
     parser = _Parser(prog=f"esa {name}", description=command.summary)
-    _hand_on_options(parser)
+    _hand_on_options(parser, shown=command.options)
     command.add_arguments(parser)
     # Intermixed, since words may stand on either side of an option: plain parsing takes those on one side alone.
     arguments, left = parser.parse_known_intermixed_args(rest)
@@ -117,10 +119,12 @@ class _HandOn(argparse.Action):
         namespace.handed_on = [*getattr(namespace, "handed_on", []), *words]
 
 
-def _hand_on_options(parser: argparse.ArgumentParser) -> None:
+def _hand_on_options(parser: argparse.ArgumentParser, *, shown: Sequence[str]) -> None:
     """Options of pytest: neither they nor their values must be taken for arguments of the command's own."""
+    group = parser.add_argument_group("options of pytest", "These and all others (pytest --help) are given to it.")
     for option in OPTIONS:
         nargs = 0 if isinstance(option.default, bool) else None
-        parser.add_argument(option.flag, action=_HandOn, nargs=nargs, help=argparse.SUPPRESS)
+        told = option.help if option.name in shown else argparse.SUPPRESS
+        group.add_argument(option.flag, action=_HandOn, nargs=nargs, metavar=option.metavar, help=told)
     for flags in _PYTESTS_OWN:
         parser.add_argument(*flags, action=_HandOn, help=argparse.SUPPRESS)

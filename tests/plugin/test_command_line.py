@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from esa_pytest.cli import COMMANDS, main
+from esa_pytest.options import OPTIONS
 from esa_pytest.settings import Settings
 from tests.plugin.conftest import Project
 
@@ -102,6 +103,16 @@ def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str], words: list[str]
     assert (ended.value.code, complaint) == (0, "")
     assert "accept" in output
     assert "Take the records of runs" in output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_tells_the_options_of_pytest_that_a_command_heeds(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    output = capsys.readouterr().out
+    told = {option.name for option in OPTIONS if f"  {option.flag}" in output}
+    assert told == set(COMMANDS[name].options)
+    assert "golden_dir" in told
 
 
 def test_a_value_may_begin_with_a_hyphen(asked: Callable[..., Asked]) -> None:
