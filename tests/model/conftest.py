@@ -98,7 +98,8 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def fake_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """A hub that answers on this machine."""
+    """A hub that answers on this machine, be it busy: only a hub that is not there is to be given up."""
+    monkeypatch.setattr("esa_pytest.evaluation.hub.PATIENCE_SECONDS", 30.0)
     with serving(FakeHub()) as hub:
         point_to(hub.endpoint, monkeypatch)
         yield hub

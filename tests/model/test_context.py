@@ -156,7 +156,8 @@ def test_noise_is_measured_of_every_metric_and_knows_other_chunks(
     assert found.untried == ("Chunks of 12 tokens could not be tried: The device ran out of memory.",)
     for variant in found.variants:
         assert set(variant.context) == set(context.metrics)
-        assert any(variant.context.values())
+        # Kernels whose rows do not depend on their number give other chunks the same bits, as those of AVX2 do.
+        assert any(variant.context.values()) or variant.name.startswith("chunks")
 
 
 def test_a_context_without_room_is_refused_with_the_remedy(model: LoadedModel, tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from esa_pytest.evaluation.cache import cache_root
 from esa_pytest.exit_status import Status
 from tests.plugin.conftest import Project
 
+CACHE = cache_root()
 JUDGED = ["  identical      256 of 256 token NLLs bit-equal*", "esa: judged 1 of 1"]
 LIGHT = """
 import sys
@@ -220,7 +222,11 @@ def test_an_installed_and_unused_plugin_loads_nothing_heavy(pytester: pytest.Pyt
         result.stdout.no_fnmatch_line("*esa:*")
 
 
-def test_the_packaged_suite_runs_in_a_folder_without_tests(pytester: pytest.Pytester) -> None:
+def test_the_packaged_suite_runs_in_a_folder_without_tests(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # pytester moves the home folder, and the embedded model would be fetched and converted once more.
+    monkeypatch.setenv("ESA_CACHE", str(CACHE))
     # A thousand tokens of the embedded model take long, and say no more of the suite.
     pytester.makepyprojecttoml(
         "[tool.esa.types.smoke]\ncontext_lengths = [64]\nscored_tokens = { cpu = 64, cuda = 64 }\n"

@@ -9,8 +9,9 @@ settings.register_profile("unit", deadline=None, derandomize=True)
 settings.load_profile("unit")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    # Of this package alone: whatever else runs in the same process finds in the user's cache what was fetched already.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ESA_CACHE", str(tmp_path_factory.mktemp("esa-cache")))
         yield
