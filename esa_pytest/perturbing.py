@@ -26,7 +26,7 @@ class Perturb:
     def __call__(
         self, first: str | Perturbation, *more: Perturbation, at: Where = None, seed: int | None = None, **kind: Any
     ) -> PerturbedRun:
-        """A block in which the weights are perturbed; the baseline's own check comes first, once a model and process.
+        """A block in which the weights are perturbed; the baseline's own check comes first, once a loaded model.
 
         Args:
             first: a parameter's name, with a keyword for what is done to it (see `perturbation`), or a `Perturbation`.
@@ -55,7 +55,7 @@ class Sensitivity:
         self._baseline = baseline
 
     def __call__(self, plan: Plan | Sequence[Perturbation], *, to: str | Path) -> Sweep:
-        """Run every trial that has no row yet; the baseline's own check comes first, once a model and process.
+        """Run every trial that has no row yet; the baseline's own check comes first, once a loaded model.
 
         Args:
             plan: what is perturbed: one of `esa_pytest.sensitivity`'s plans, or perturbations, one a row.
