@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from esa_pytest.check.guarded import GuardedBaseline
-from esa_pytest.errors import EsaError, PerturbationError
+from esa_pytest.errors import EsaError, GuardError, PerturbationError
 from esa_pytest.perturbation import Perturbation, PerturbedRun, perturbation
 from esa_pytest.perturbation.places import Where
 from esa_pytest.sensitivity import Listed, Plan, Sweep, sweep
@@ -39,7 +39,7 @@ class Perturb:
         try:
             asked = _asked(first, at=at, seed=seed, kind=kind)
             return PerturbedRun(guarded, [asked, *more], if_broken=self._baseline.drop_model)
-        except PerturbationError as error:
+        except (PerturbationError, GuardError) as error:
             refusal = str(error)
         # Outside the except clause, so that pytest shows the sentence and not where it came from.
         raise pytest.fail.Exception(f"esa: {self._baseline.id} is not perturbed. {refusal}", pytrace=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from esa_pytest.errors import PerturbationError, SweepError
-from esa_pytest.perturbation.guard import Guarded
+from esa_pytest.perturbation.guard import Guarded, refuse_changed
 from esa_pytest.perturbation.reversible import Applied
 from esa_pytest.perturbation.run import Drift
 from esa_pytest.sensitivity.bench import Bench
@@ -68,15 +68,17 @@ def sweep(
         plan: what is perturbed.
         to: a .csv or .parquet file.
         shared: whether forward passes are shared.
-        if_broken: called where weights turn out not to be restored, before the error is raised.
+        if_broken: called where the model is not what it was, before the error is raised.
 
     Raises:
         SweepError: the file has another ending, or holds the rows of another sweep, or a parquet file is asked for
             without pyarrow.
         PerturbationError: the plan holds no trial, two of the same label, or one that is impossible.
+        GuardError: the model is not what it was when it passed its check.
         RestorationError: the weights are not what they were.
     """
     _refuse_other_ending(to)
+    refuse_changed(guarded, if_broken=if_broken)
     trials = plan.trials(guarded.model.network)
     _refuse_unusable(trials)
     file = RowFile(to.with_suffix(CSV), identity_of(guarded, trials))
