@@ -117,8 +117,8 @@ class Replace:
 class Quantise:
     """Round to a narrower format and back, as a quantised copy of the weights would be read.
 
-    `int8` has a scale for each row (of the first dimension), its largest magnitude at 127; `fp8` is e4m3 with one scale
-    for the tensor, its largest magnitude at the format's.
+    `int8` has a scale for each row (along the last dimension), its largest magnitude at 127; `fp8` is e4m3 with one
+    scale for the tensor, its largest magnitude at the format's.
     """
 
     format: QuantisedFormat
@@ -180,7 +180,7 @@ def refuse_senseless(kind: Kind) -> None:
 
 
 def _as_int8(values: Tensor) -> Tensor:
-    rows = values.reshape(values.shape[0], -1) if values.dim() else values.reshape(1, 1)
+    rows = values.reshape(-1, values.shape[-1] if values.dim() else 1)
     scale = rows.abs().amax(dim=1, keepdim=True) / 127
     scale = torch.where(scale > 0, scale, 1.0)
     return (rows / scale).round().mul(scale).reshape(values.shape)

@@ -63,8 +63,7 @@ class SingleWeights:
         for position in drawn_positions(int(ends[-1]), count=self.count, seed=self.seed).tolist():
             number = int(np.searchsorted(ends, position, side="right"))
             name, matrix = matrices[number]
-            row, column = divmod(position - int(ends[number]) + matrix.numel(), matrix.shape[1])
-            found.append(_single(name, row, column, self.kind))
+            found.append(_single(name, matrix, position - int(ends[number]) + matrix.numel(), self.kind))
         return found
 
 
@@ -98,9 +97,7 @@ class LargestWeights:
         for name, matrix in wanted:
             flat = select(Largest(count=self.per_matrix), matrix)
             assert isinstance(flat, Tensor)  # noqa: S101  (a count always comes to positions)
-            for place in flat.tolist():
-                row, column = divmod(place, matrix.shape[1])
-                found.append(_single(name, row, column, self.kind))
+            found += [_single(name, matrix, position, self.kind) for position in flat.tolist()]
         return found
 
 
@@ -143,14 +140,16 @@ class Listed:
 
 
 def layer_matrices(network: PreTrainedModel) -> list[tuple[str, Tensor]]:
-    """The two-dimensional parameters of the decoder layers by name, in order."""
+    """The parameters of the decoder layers that hold matrices, one or one an expert, by name, in order."""
     layers = tuple(f"{name}." for name, _ in decoder_layers(network))
-    return [(name, p.data) for name, p in network.named_parameters() if p.dim() == 2 and name.startswith(layers)]
+    return [(name, p.data) for name, p in network.named_parameters() if p.dim() >= 2 and name.startswith(layers)]
 
 
-def _single(name: str, row: int, column: int, kind: Kind) -> Trial:
-    one = Perturbation(parameter=name, kind=kind, where=[(row, column)])
-    return Trial(label=f"{describe_kind(kind)} {name}[{row}, {column}]", perturbations=(one,))
+def _single(name: str, matrix: Tensor, position: int, kind: Kind) -> Trial:
+    """A weight by its position in row-major order."""
+    place = tuple(int(index) for index in np.unravel_index(position, tuple(matrix.shape)))
+    one = Perturbation(parameter=name, kind=kind, where=[place])
+    return Trial(label=f"{describe_kind(kind)} {name}[{', '.join(map(str, place))}]", perturbations=(one,))
 
 
 def _whole(label: str, names: Sequence[str], kind: Kind) -> Trial:

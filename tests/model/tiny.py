@@ -43,6 +43,7 @@ _FAMILY_CONFIGS: dict[str, Any] = {
     "gpt-neox": (transformers.GPTNeoXConfig, {"rotary_pct": 0.25, "use_parallel_residual": True}),
     "phi3": (transformers.Phi3Config, _GROUPED_QUERIES | {"sliding_window": 16}),
     "mistral": (transformers.MistralConfig, _GROUPED_QUERIES | {"sliding_window": 16}),
+    "mixtral": (transformers.MixtralConfig, _GROUPED_QUERIES | {"num_local_experts": 3, "num_experts_per_tok": 2}),
     # Learned positions, and a head that is the embedding.
     "gpt2": (transformers.GPT2Config, {"n_inner": 96}),
     # Their logits are more than the head's output: a soft-cap, a scale.
