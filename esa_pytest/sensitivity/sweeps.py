@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from tqdm import tqdm
@@ -71,8 +72,8 @@ def sweep(
         if_broken: called where the model is not what it was, before the error is raised.
 
     Raises:
-        SweepError: the file has another ending, or holds the rows of another sweep, or a parquet file is asked for
-            without pyarrow.
+        SweepError: the file has another ending, or holds the rows of another sweep or other ones than this sweep's, or
+            a parquet file is asked for without pyarrow.
         PerturbationError: the plan holds no trial, two of the same label, or one that is impossible.
         GuardError: the model is not what it was when it passed its check.
         RestorationError: the weights are not what they were.
@@ -84,6 +85,7 @@ def sweep(
     file = RowFile(to.with_suffix(CSV), identity_of(guarded, trials))
     with file.held():
         rows = file.resume()
+        _refuse_rows_of_others(rows, trials, file)
         if len(rows) < len(trials):
             bench = Bench(guarded, shared=shared, if_broken=if_broken)
             for trial in _with_progress(trials, done=len(rows), description=f"{guarded.baseline.id}, sensitivity"):
@@ -121,6 +123,17 @@ def _refuse_unusable(trials: Sequence[Trial]) -> None:
         raise PerturbationError(
             f"A sweep has two perturbations that are called {twice!r}; each needs a label of its own."
         )
+
+
+def _refuse_rows_of_others(rows: Sequence[Row], trials: Sequence[Trial], file: RowFile) -> None:
+    """The same sweep has the same rows in the same order; somebody else's hand may have been in the file."""
+    for number, (row, trial) in enumerate(zip_longest(rows, trials[: len(rows)]), start=1):
+        if trial is None or row.label != trial.label:
+            wanted = "no such row" if trial is None else repr(trial.label)
+            raise SweepError(
+                f"Row {number} of {file.path} is of {row.label!r} where this sweep has {wanted}, so something else has "
+                f"written to it; remove it and {file.identity_path} to begin anew."
+            )
 
 
 def row_of(guarded: Guarded, trial: Trial, applied: Sequence[Applied], drift: Drift) -> Row:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,50 +74,6 @@ def test_finished_sweep_evaluates_nothing(guarded: Guarded, tmp_path: Path, monk
     assert sweep(guarded, PLAN, tmp_path / "rows.csv") == first
 
 
-def test_rows_of_another_sweep_are_left_alone(guarded: Guarded, tmp_path: Path) -> None:
-    path = tmp_path / "rows.csv"
-    sweep(guarded, PLAN, path)
-    content = path.read_bytes()
-    with pytest.raises(SweepError, match="rows of a sweep whose perturbations differ"):
-        sweep(guarded, SingleWeights(count=6, seed=6), path)
-    scores: Any = guarded.clean.scores
-    moved = replace(guarded, clean=replace(guarded.clean, scores=replace(scores, nll=scores.nll + 1)))
-    with pytest.raises(SweepError, match="whose clean scores differ"):
-        sweep(moved, PLAN, path)
-    assert path.read_bytes() == content
-    (tmp_path / "rows.csv.identity.json").unlink()
-    with pytest.raises(SweepError, match="of which nothing is known"):
-        sweep(guarded, PLAN, path)
-    assert path.read_bytes() == content
-
-
-NORM, NEAR_ONE = "model.norm.weight", 1.0000001
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (Perturbation(parameter=NORM, kind=Zero(), where=0), Perturbation(parameter=NORM, kind=Zero(), where=9)),
-        (Perturbation(parameter=NORM, kind=Zero(), where=[0]), Perturbation(parameter=NORM, kind=Zero(), where=[9])),
-        (Perturbation(parameter=NORM, kind=Scale(NEAR_ONE)), Perturbation(parameter=NORM, kind=Scale(NEAR_ONE + 1e-9))),
-        (
-            Perturbation(parameter=NORM, kind=Replace(torch.tensor(1.0)), where=0),
-            Perturbation(parameter=NORM, kind=Replace(torch.tensor(2.0)), where=0),
-        ),
-    ],
-)
-def test_rows_of_a_plan_that_only_reads_alike_are_left_alone(
-    one: Perturbation, other: Perturbation, guarded: Guarded, tmp_path: Path
-) -> None:
-    network = guarded.model.network
-    assert Listed([one]).trials(network)[0].label == Listed([other]).trials(network)[0].label
-    found = sweep(guarded, Listed([one]), tmp_path / "rows.csv")
-    with pytest.raises(SweepError, match="rows of a sweep whose perturbations differ"):
-        sweep(guarded, Listed([other]), tmp_path / "rows.csv")
-    # NaN is not equal to itself.
-    assert str(sweep(guarded, Listed([one]), tmp_path / "rows.csv")) == str(found)
-
-
 def test_the_largest_of_a_matrix_are_looked_for_once_whatever_the_trials(
     guarded: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +85,7 @@ def test_the_largest_of_a_matrix_are_looked_for_once_whatever_the_trials(
 
     monkeypatch.setattr("esa_pytest.sensitivity.identity.select", noted)
     where = Largest(count=2)
-    scaled = [Perturbation(parameter=NORM, kind=Scale(2.0 + step), where=where) for step in range(5)]
+    scaled = [Perturbation(parameter="model.norm.weight", kind=Scale(2.0 + step), where=where) for step in range(5)]
     identity_of(guarded, Listed(scaled).trials(guarded.model.network))
     assert asked == [where]
 
