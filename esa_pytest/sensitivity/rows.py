@@ -21,8 +21,8 @@ class Row:
 
     Attributes:
         label: what was done to what.
-        layer: the decoder layer of the first perturbed parameter; -1 outside of them.
-        parameter: the first perturbed parameter.
+        layer: the decoder layer of what was perturbed; -1 outside of them, and where it was not one alone.
+        parameter: the perturbed parameter; of several `all matrices` of the layer, or `several parameters`.
         num_changed: how many weights have other bits.
         before: the weight as it was, where it is a single one; NaN elsewhere.
         after: the weight as it was made; NaN elsewhere.

@@ -7,6 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from esa_pytest.errors import PerturbationError, SweepError
 from esa_pytest.perturbation.guard import Guarded, refuse_changed
@@ -15,12 +16,14 @@ from esa_pytest.perturbation.run import Drift
 from esa_pytest.sensitivity.bench import Bench
 from esa_pytest.sensitivity.heat_map import write_heat_map
 from esa_pytest.sensitivity.identity import identity_of
-from esa_pytest.sensitivity.plans import Plan, Trial
+from esa_pytest.sensitivity.plans import Plan, Trial, layer_matrices
 from esa_pytest.sensitivity.ranking import grid_of, ranked
 from esa_pytest.sensitivity.rows import Row, RowFile, write_parquet
 from esa_pytest.sensitivity.stream import layer_index
 
 CSV, PARQUET = ".csv", ".parquet"
+# What rows have in the place of a parameter's name where a trial perturbed more than one.
+ALL_MATRICES, SEVERAL = "all matrices", "several parameters"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,13 +148,12 @@ def row_of(guarded: Guarded, trial: Trial, applied: Sequence[Applied], drift: Dr
         applied: what it did to the weights.
         drift: what came of it.
     """
-    first = trial.perturbations[0].parameter
-    layer = layer_index(guarded.model.network, first)
+    layer, parameter = _filed_under(guarded.model.network, {each.parameter for each in trial.perturbations})
     single = applied[0] if len(applied) == 1 else None
     return Row(
         label=trial.label,
         layer=-1 if layer is None else layer,
-        parameter=first,
+        parameter=parameter,
         num_changed=sum(each.num_changed for each in applied),
         before=math.nan if single is None or single.before is None else single.before,
         after=math.nan if single is None or single.after is None else single.after,
@@ -166,3 +168,13 @@ def row_of(guarded: Guarded, trial: Trial, applied: Sequence[Applied], drift: Dr
         first_moved=drift.first_moved or "",
         seen_by=" ".join(tier.name.lower() for tier in drift.seen_by),
     )
+
+
+def _filed_under(network: PreTrainedModel, names: set[str]) -> tuple[int | None, str]:
+    """The layer of some parameters and the name of what they are; the effect of several is not that of one of them."""
+    layers = {layer_index(network, name) for name in names}
+    layer = layers.pop() if len(layers) == 1 else None
+    if len(names) == 1:
+        return layer, next(iter(names))
+    of_layer = {name for name, _ in layer_matrices(network) if layer_index(network, name) == layer}
+    return layer, ALL_MATRICES if names == of_layer else SEVERAL

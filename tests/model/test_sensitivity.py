@@ -14,20 +14,34 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
 
 from esa_pytest.errors import SweepError
 from esa_pytest.perturbation import Perturbation, Replace, Scale, Zero
 from esa_pytest.perturbation.guard import Guarded
 from esa_pytest.perturbation.places import Largest, Selection, select
-from esa_pytest.sensitivity import LargestWeights, Listed, Matrices, SingleWeights, Trial, ranking_lines, sweep
+from esa_pytest.sensitivity import LargestWeights, Layers, Listed, Matrices, SingleWeights, Trial, ranking_lines, sweep
 from esa_pytest.sensitivity.bench import Bench
 from esa_pytest.sensitivity.identity import identity_of
+from esa_pytest.sensitivity.ranking import grid_of
 from esa_pytest.sensitivity.rows import COLUMNS, read_rows
 from tests.model.guards import guarded_in, guarded_of
-from tests.model.tiny import save_tiny
+from tests.model.tiny import NUM_LAYERS, save_tiny
 from tests.model.twins import state_of
 
 PLAN = SingleWeights(count=6, seed=5)
+
+
+class Together:
+    """A plan of a single trial, of some parameters at once."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def trials(self, _network: PreTrainedModel) -> list[Trial]:
+        places = [(name, 0 if number else 1) for number, name in enumerate(self._names)]
+        together = tuple(Perturbation(parameter=name, kind=Zero(), where=place) for name, place in places)
+        return [Trial(label="together", perturbations=together)]
 
 
 @pytest.fixture
@@ -152,6 +166,35 @@ def test_sweep_of_no_layer_has_no_heat_map(guarded: Guarded, tmp_path: Path) -> 
     found = sweep(guarded, Listed([Perturbation(parameter="model.norm.weight", kind=Zero())]), tmp_path / "rows.csv")
     with pytest.raises(SweepError, match="this sweep perturbed none"):
         found.heat_map(tmp_path / "map.svg")
+
+
+def test_what_perturbs_several_parameters_is_filed_under_none_of_them(guarded: Guarded, tmp_path: Path) -> None:
+    layers = sweep(guarded, Layers(), tmp_path / "layers.csv")
+    assert [(row.layer, row.parameter) for row in layers.rows] == [(n, "all matrices") for n in range(NUM_LAYERS)]
+    assert grid_of(layers.rows).matrices == ("all matrices",)
+    layers.heat_map(tmp_path / "map.svg")
+    assert str(read_rows((tmp_path / "layers.csv").read_text(encoding="utf-8"), origin=tmp_path)) == str(
+        list(layers.rows)
+    )
+    assert "zero model.layers.1" in "".join(ranking_lines(layers.rows))
+
+
+@pytest.mark.parametrize(
+    ("names", "filed"),
+    [
+        (["model.layers.1.mlp.up_proj.weight"] * 2, (1, "model.layers.1.mlp.up_proj.weight")),
+        (["model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.down_proj.weight"], (1, "several parameters")),
+        (["model.layers.1.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"], (-1, "several parameters")),
+        (["model.layers.1.mlp.up_proj.weight", "model.norm.weight"], (-1, "several parameters")),
+        (["model.norm.weight", "lm_head.weight"], (-1, "several parameters")),
+        (["lm_head.weight"], (-1, "lm_head.weight")),
+    ],
+)
+def test_row_names_a_parameter_only_where_there_is_one(
+    names: list[str], filed: tuple[int, str], guarded: Guarded, tmp_path: Path
+) -> None:
+    found = sweep(guarded, Together(names), tmp_path / "rows.csv")
+    assert [(row.layer, row.parameter) for row in found.rows] == [filed]
 
 
 def test_error_bar_is_that_of_the_paired_drift(guarded: Guarded, tmp_path: Path) -> None:
