@@ -36,6 +36,19 @@ class Perturbation:
     where: Where = None
 
 
+def refuse_malformed(asked: object) -> None:
+    """Refuse what is no perturbation, or one whose amount is none, before anything is changed.
+
+    Raises:
+        PerturbationError: it is such.
+    """
+    if not isinstance(asked, Perturbation):
+        raise PerturbationError(
+            f"{asked!r} is given in the place of a perturbation; give each as Perturbation(parameter=..., kind=...)."
+        )
+    refuse_senseless(asked.kind)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Applied:
     """What a perturbation did.
@@ -108,7 +121,7 @@ class Perturbed:
         self._network = network
         self._perturbations = tuple(perturbations)
         for perturbation in self._perturbations:
-            refuse_senseless(perturbation.kind)
+            refuse_malformed(perturbation)
             tensor = find_tensor(network, perturbation.parameter)
             # Refused here and not when half of them are applied.
             perturbation.kind.changed(tensor, select(perturbation.where, tensor))

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from esa_pytest.errors import PerturbationError, SweepError
 from esa_pytest.perturbation.guard import Guarded, refuse_changed
-from esa_pytest.perturbation.reversible import Applied
+from esa_pytest.perturbation.reversible import Applied, refuse_malformed
 from esa_pytest.perturbation.run import Drift
 from esa_pytest.sensitivity.bench import Bench
 from esa_pytest.sensitivity.heat_map import write_heat_map
@@ -118,6 +118,9 @@ def _refuse_other_ending(to: Path) -> None:
 def _refuse_unusable(trials: Sequence[Trial]) -> None:
     if not trials:
         raise PerturbationError("A sweep has no perturbation to try; give a plan that names at least one.")
+    for trial in trials:
+        for each in trial.perturbations:
+            refuse_malformed(each)
     labels = [trial.label for trial in trials]
     twice = (
         next((label for label in labels if labels.count(label) > 1), None) if len(set(labels)) < len(labels) else None
