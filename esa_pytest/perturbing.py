@@ -48,7 +48,7 @@ class Perturb:
 class Sensitivity:
     """Sweep over perturbations of a guarded baseline's model.
 
-    sweep = esa_sensitivity(SingleWeights(count=200, seed=0), to="outputs/sweep.csv")
+    sweep = esa_sensitivity(SingleWeights(count=200, seed=0), to=f"outputs/{esa_baseline.id}.csv")
     """
 
     def __init__(self, baseline: GuardedBaseline) -> None:

@@ -2,13 +2,11 @@
 
 import gc
 import weakref
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from esa_pytest.evaluation.loading import load_model
-from tests.model.tiny import save_tiny
 from tests.plugin.conftest import Project
 
 HOLDING = """
@@ -110,23 +108,6 @@ BODIES = {
     "caused-by-another": CAUSED_BY_ANOTHER,
     "grouped": GROUPED,
 }
-
-
-@pytest.fixture(scope="session")
-def other_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoints") / "mistral"
-    save_tiny("mistral", folder)
-    return folder
-
-
-@pytest.fixture
-def two_models(project: Project, other_checkpoint: Path) -> Project:
-    """A project with a second model, and a test that has loaded neither."""
-    project.add(
-        "[tool.esa.corpora.mine]", f'[tool.esa.models.other]\npath = "{other_checkpoint}"\n\n[tool.esa.corpora.mine]'
-    )
-    project.add('smoke = ["tiny"]', 'smoke = ["tiny", "other"]')
-    return project
 
 
 class Watch:
