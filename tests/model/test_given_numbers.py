@@ -52,7 +52,7 @@ def perturbed(asked: Perturbation) -> torch.Tensor:
         np.array([1, 2]),
         np.array([2.0, 1.0])[::-1],
         np.array([1.0, 2.0], dtype=">f4"),
-        [np.float32(1), torch.tensor(2.0)],
+        [np.float32(1), 2.0],
         torch.tensor([1.0, 2.0]),
     ],
 )
