@@ -118,7 +118,7 @@ class SweepError(EsaError):
 
 
 class GuardError(EsaError):
-    """The baseline's own check failed, so nothing that is measured on the model would mean anything."""
+    """The model is not one whose baseline has passed its check; what is measured on it would mean nothing."""
 
 
 class ClusterError(EsaError):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from esa_pytest.check.guarded import GuardedBaseline
-from esa_pytest.errors import EsaError, PerturbationError
+from esa_pytest.errors import EsaError, GuardError, PerturbationError
 from esa_pytest.perturbation import Perturbation, PerturbedRun, perturbation
 from esa_pytest.perturbation.places import Where
 from esa_pytest.sensitivity import Listed, Plan, Sweep, sweep
@@ -26,7 +26,7 @@ class Perturb:
     def __call__(
         self, first: str | Perturbation, *more: Perturbation, at: Where = None, seed: int | None = None, **kind: Any
     ) -> PerturbedRun:
-        """A block in which the weights are perturbed; the baseline's own check comes first, once a model and process.
+        """A block in which the weights are perturbed; the baseline's own check comes first, once a loaded model.
 
         Args:
             first: a parameter's name, with a keyword for what is done to it (see `perturbation`), or a `Perturbation`.
@@ -39,7 +39,7 @@ class Perturb:
         try:
             asked = _asked(first, at=at, seed=seed, kind=kind)
             return PerturbedRun(guarded, [asked, *more], if_broken=self._baseline.drop_model)
-        except PerturbationError as error:
+        except (PerturbationError, GuardError) as error:
             refusal = str(error)
         # Outside the except clause, so that pytest shows the sentence and not where it came from.
         raise pytest.fail.Exception(f"esa: {self._baseline.id} is not perturbed. {refusal}", pytrace=False)
@@ -48,14 +48,14 @@ class Perturb:
 class Sensitivity:
     """Sweep over perturbations of a guarded baseline's model.
 
-    sweep = esa_sensitivity(SingleWeights(count=200, seed=0), to="outputs/sweep.csv")
+    sweep = esa_sensitivity(SingleWeights(count=200, seed=0), to=f"outputs/{esa_baseline.id}.csv")
     """
 
     def __init__(self, baseline: GuardedBaseline) -> None:
         self._baseline = baseline
 
     def __call__(self, plan: Plan | Sequence[Perturbation], *, to: str | Path) -> Sweep:
-        """Run every trial that has no row yet; the baseline's own check comes first, once a model and process.
+        """Run every trial that has no row yet; the baseline's own check comes first, once a loaded model.
 
         Args:
             plan: what is perturbed: one of `esa_pytest.sensitivity`'s plans, or perturbations, one a row.

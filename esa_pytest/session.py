@@ -128,7 +128,9 @@ class BaselineSession:
         from esa_pytest.measuring.shelf import ModelShelf
 
         if self._shelf is None:
-            self._shelf = ModelShelf(device=self.settings().device, rehash=self.settings().rehash)
+            self._shelf = ModelShelf(
+                device=self.settings().device, rehash=self.settings().rehash, when_dropped=self._guards.clear
+            )
         context = CheckContext(
             settings=self.settings(),
             shelf=self._shelf,
@@ -154,7 +156,6 @@ class BaselineSession:
 
     def drop_models(self) -> None:
         """Free the loaded model and its device."""
-        self._guards.clear()
         if self._shelf is not None:
             self._shelf.close()
 

@@ -30,7 +30,7 @@ class CheckContext:
         verbosity: as `-v` and `-q` say.
         add_property: attaches a name and a value to the test's report.
         limit: guards the time of a phase, `load` or `evaluate`.
-        guards: what has passed its check in this process, by the baseline's id.
+        guards: what has passed its check, by the baseline's id; of the model in memory only, which they hold.
         checked: the ids of what was checked by all rules, by a test of this process or by one whose verdict stands.
     """
 

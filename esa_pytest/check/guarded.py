@@ -68,11 +68,12 @@ class GuardedBaseline:
             return self._checking.check(self._context.settings.rules).verdict
 
     def guard(self) -> "Guarded":
-        """Check once a model and process, and hand out what drift is measured from; fails the test as `check` does."""
+        """Check once a loaded model, and hand out what drift is measured from; fails the test as `check` does."""
         with self._told_to_pytest():
+            # First the model: the guards of another one go with it.
             shelved = self._checking.shelved()
             known = self._context.guards.get(self.id)
-            if known is None or known.shelved is not shelved:
+            if known is None:
                 known = self._context.guards[self.id] = self._guarded(shelved)
             else:
                 self._checking.report.judged_before(known.verdict)

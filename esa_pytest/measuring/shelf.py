@@ -2,6 +2,7 @@
 
 import gc
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,9 +30,17 @@ class Shelved:
 class ModelShelf:
     """Keeps the model that was asked for last; asking for another drops it first."""
 
-    def __init__(self, *, device: str, rehash: bool = False) -> None:
+    def __init__(self, *, device: str, rehash: bool = False, when_dropped: Callable[[], None] = lambda: None) -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            device: as the user names it.
+            rehash: whether weights are hashed even where their hash is known.
+            when_dropped: called whenever a model is dropped, to let go of whatever else holds it.
+        """
         self._asked = device
         self._rehash = rehash
+        self._when_dropped = when_dropped
         self._device: torch.device | None = None
         self._lease: GpuLease | None = None
         self._hub = Hub()
@@ -71,6 +80,7 @@ class ModelShelf:
         if self._shelved is None:
             return
         self._shelved = self._name = None
+        self._when_dropped()
         gc.collect()
         if self._device is not None and self._device.type == "cuda":
             torch.cuda.empty_cache()

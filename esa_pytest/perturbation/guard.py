@@ -1,5 +1,6 @@
 """The guard: a model is perturbed only after its own baseline has passed, in this process, on these very weights."""
 
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,8 @@ from esa_pytest.golden.provenance import provenance
 from esa_pytest.measuring.measurement import Measurement, measure
 from esa_pytest.measuring.probing import probed
 from esa_pytest.measuring.shelf import ModelShelf, Shelved
+from esa_pytest.perturbation.checksums import checksums_of
+from esa_pytest.perturbation.reversible import perturbed_names
 from esa_pytest.records import BlockScores, Noise, Outcome, Record, TokenScores, Verdict
 from esa_pytest.settings import Settings
 
@@ -35,6 +38,7 @@ class Guarded:
         verdict: what the check said; None where the golden was recorded by it.
         rules: how strictly it judged.
         golden_utc: when the golden was recorded.
+        checksums: of the weights that passed, by name.
     """
 
     baseline: Baseline
@@ -44,6 +48,7 @@ class Guarded:
     verdict: Verdict | None
     rules: Rules
     golden_utc: str
+    checksums: Mapping[str, int]
 
     @property
     def model(self) -> LoadedModel:
@@ -103,7 +108,32 @@ def guarded_by(
         verdict=verdict,
         rules=rules,
         golden_utc=str(golden.provenance.get("utc")),
+        checksums=checksums_of(shelved.model.network),
     )
+
+
+def refuse_changed(guarded: Guarded, *, if_broken: Callable[[], None]) -> None:
+    """Refuse weights that are not those that passed the check, save what blocks around have perturbed.
+
+    Args:
+        guarded: the model, and what it was.
+        if_broken: called before the error is raised.
+
+    Raises:
+        GuardError: a weight has other bits, or is gone, or is new.
+    """
+    network = guarded.model.network
+    perturbed = perturbed_names(network)
+    now = checksums_of(network, leaving_out=perturbed)
+    before = {name: checksum for name, checksum in guarded.checksums.items() if name not in perturbed}
+    changed = next((name for name in {**before, **now} if before.get(name) != now.get(name)), None)
+    if changed is not None:
+        if_broken()
+        raise GuardError(
+            f"{changed} is not what it was when {guarded.baseline.id} passed its check: something has changed it "
+            f"since, and drift would be of that too; let whoever changes weights put them back, as esa_perturb does, "
+            f"and load the model anew before it is used."
+        )
 
 
 def _from_here(noise: Noise, scores: TokenScores | BlockScores) -> Noise:

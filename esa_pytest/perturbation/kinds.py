@@ -1,13 +1,14 @@
 """What is done to the selected numbers of a tensor; every kind is a pure function of the tensor as it was."""
 
-import math
+import operator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from esa_pytest.errors import PerturbationError
+from esa_pytest.perturbation.amounts import index_of, is_finite, is_number, refuse_no_seed
 from esa_pytest.perturbation.places import Selection, read
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -58,14 +59,14 @@ class FlipBit:
             PerturbationError: the dtype has no such bit.
         """
         before = read(values, selection)
-        bits = 8 * before.element_size()
-        if not 0 <= self.bit < bits:
+        bits, bit = 8 * before.element_size(), operator.index(self.bit)
+        if not 0 <= bit < bits:
             raise PerturbationError(
-                f"Bit {self.bit} of a {_name(before.dtype)} is asked for, which has the bits 0 to {bits - 1}."
+                f"Bit {bit} of a {_name(before.dtype)} is asked for, which has the bits 0 to {bits - 1}."
             )
         integers = as_integers(before)
         # The highest bit of a signed integer is its sign.
-        mask = 1 << self.bit if integers.dtype is torch.uint8 or self.bit < bits - 1 else -(1 << self.bit)
+        mask = 1 << bit if integers.dtype is torch.uint8 or bit < bits - 1 else -(1 << bit)
         return (integers ^ mask).view(before.dtype)
 
 
@@ -85,7 +86,8 @@ class Noise:
         if values.numel() < 2:
             raise PerturbationError("Noise is measured by a tensor's standard deviation, and a single number has none.")
         before = read(values, selection)
-        drawn = torch.randn(before.shape, generator=torch.Generator().manual_seed(self.seed), dtype=torch.float32)
+        generator = torch.Generator().manual_seed(operator.index(self.seed))
+        drawn = torch.randn(before.shape, generator=generator, dtype=torch.float32)
         sigma = float(values.float().std())
         return (before.float() + drawn.to(before.device) * (self.size * sigma)).to(before.dtype)
 
@@ -104,7 +106,7 @@ class Replace:
         """
         before = read(values, selection)
         if not isinstance(self.value, Tensor):
-            return torch.full_like(before, self.value)
+            return torch.full_like(before, float(self.value))
         if self.value.shape != before.shape:
             raise PerturbationError(
                 f"Values of shape {tuple(self.value.shape)} are to replace a place of shape {tuple(before.shape)}; "
@@ -117,8 +119,8 @@ class Replace:
 class Quantise:
     """Round to a narrower format and back, as a quantised copy of the weights would be read.
 
-    `int8` has a scale for each row (of the first dimension), its largest magnitude at 127; `fp8` is e4m3 with one scale
-    for the tensor, its largest magnitude at the format's.
+    `int8` has a scale for each row (along the last dimension), its largest magnitude at 127; `fp8` is e4m3 with one
+    scale for the tensor, its largest magnitude at the format's.
     """
 
     format: QuantisedFormat
@@ -165,22 +167,37 @@ def describe_kind(kind: Kind) -> str:
             return f"quantise to {format}"
 
 
-def refuse_senseless(kind: Kind) -> None:
-    """Refuse amounts that are no numbers, before anything is changed.
+def refuse_senseless(kind: object) -> None:
+    """Refuse amounts that are none, before anything is changed.
 
     Raises:
-        PerturbationError: a factor or a size is NaN or infinite, or a size is negative.
+        PerturbationError: a factor or a size is not finite, a bit or a seed is no whole number, or the like.
     """
-    amount = kind.factor if isinstance(kind, Scale) else kind.size if isinstance(kind, Noise) else 0.0
-    if not math.isfinite(amount) or (isinstance(kind, Noise) and amount < 0):
-        raise PerturbationError(
-            f"{describe_kind(kind)!r} is asked for; a factor has to be finite, and noise 0 or more. "
-            f"To plant a NaN or an infinity, replace by it."
-        )
+    match kind:
+        case Scale(factor) if not is_finite(factor):
+            raise PerturbationError(
+                f"A scale by {factor!r} is asked for; a factor has to be finite, as 1.5 is (to plant a NaN or an "
+                f"infinity, replace by it)."
+            )
+        case FlipBit(bit) if index_of(bit) is None:
+            raise PerturbationError(f"Bit {bit!r} is asked for; bits are whole numbers, 0 the last of the mantissa.")
+        case Noise(size, seed):
+            if not is_finite(size) or size < 0:
+                raise PerturbationError(f"Noise of {size!r} is asked for; give noise 0 or more, and finite.")
+            refuse_no_seed(seed)
+        case Replace(value) if not isinstance(value, Tensor) and not is_number(value):
+            raise PerturbationError(f"{value!r} is to replace what is there; give a number, or a tensor of numbers.")
+        case Zero() | Scale() | FlipSign() | FlipBit() | Replace() | Quantise():
+            pass
+        case _:
+            raise PerturbationError(
+                f"What is done is given as {kind!r}; allowed are {', '.join(each.__name__ for each in get_args(Kind))} "
+                f"of esa_pytest.perturbation."
+            )
 
 
 def _as_int8(values: Tensor) -> Tensor:
-    rows = values.reshape(values.shape[0], -1) if values.dim() else values.reshape(1, 1)
+    rows = values.reshape(-1, values.shape[-1] if values.dim() else 1)
     scale = rows.abs().amax(dim=1, keepdim=True) / 127
     scale = torch.where(scale > 0, scale, 1.0)
     return (rows / scale).round().mul(scale).reshape(values.shape)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -33,6 +34,19 @@ class Perturbation:
     parameter: str
     kind: Kind
     where: Where = None
+
+
+def refuse_malformed(asked: object) -> None:
+    """Refuse what is no perturbation, or one whose amount is none, before anything is changed.
+
+    Raises:
+        PerturbationError: it is such.
+    """
+    if not isinstance(asked, Perturbation):
+        raise PerturbationError(
+            f"{asked!r} is given in the place of a perturbation; give each as Perturbation(parameter=..., kind=...)."
+        )
+    refuse_senseless(asked.kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +121,13 @@ class Perturbed:
         self._network = network
         self._perturbations = tuple(perturbations)
         for perturbation in self._perturbations:
-            refuse_senseless(perturbation.kind)
+            refuse_malformed(perturbation)
             tensor = find_tensor(network, perturbation.parameter)
             # Refused here and not when half of them are applied.
             perturbation.kind.changed(tensor, select(perturbation.where, tensor))
         self.applied: tuple[Applied, ...] = ()
         self._kept: list[_Kept] = []
+        _BLOCKS.add(self)
         self._if_broken = if_broken
         self._interrupt = DelayedInterrupt(self, type(self).__enter__.__code__, type(self).__exit__.__code__)
 
@@ -120,6 +135,12 @@ class Perturbed:
     def active(self) -> bool:
         """Whether the weights are perturbed at the moment."""
         return bool(self._kept)
+
+    def names_in(self, network: PreTrainedModel) -> set[str]:
+        """Every name of the weights of a network that this block has perturbed at the moment."""
+        if self._network is not network:
+            return set()
+        return {name for kept in self._kept for name in names_of(network, kept.tensor)}
 
     def __enter__(self) -> Self:
         if self._kept:
@@ -183,6 +204,15 @@ class Perturbed:
             raise
         finally:
             self._kept = []
+
+
+# All that anybody holds.
+_BLOCKS: WeakSet[Perturbed] = WeakSet()
+
+
+def perturbed_names(network: PreTrainedModel) -> set[str]:
+    """Every name of the weights that blocks have perturbed at the moment."""
+    return {name for block in _BLOCKS for name in block.names_in(network)}
 
 
 def _prove_restored(network: PreTrainedModel, kept: _Kept) -> None:

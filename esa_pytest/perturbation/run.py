@@ -14,7 +14,7 @@ from esa_pytest.errors import PerturbationError
 from esa_pytest.evaluation.evaluate import Round
 from esa_pytest.evaluation.reference import probe, rounded_at_probe
 from esa_pytest.golden.assembly import summed_up
-from esa_pytest.perturbation.guard import Guarded
+from esa_pytest.perturbation.guard import Guarded, refuse_changed
 from esa_pytest.perturbation.reversible import Perturbation, Perturbed
 from esa_pytest.records import Probe, Record, Tier, TokenScores, Verdict
 
@@ -69,11 +69,13 @@ class PerturbedRun(Perturbed):
         Args:
             guarded: the model, and what its drift is measured from.
             perturbations: applied in order.
-            if_broken: called where the weights turn out not to be restored, or may not be, before the error is raised.
+            if_broken: called where the weights are not what they were, or may not be, before the error is raised.
 
         Raises:
             PerturbationError: there is no such parameter or place, or nothing to do.
+            GuardError: the model is not what it was when it passed its check.
         """
+        refuse_changed(guarded, if_broken=if_broken)
         super().__init__(guarded.model.network, perturbations, if_broken=if_broken)
         self._guarded = guarded
         self._record: Record | None = None

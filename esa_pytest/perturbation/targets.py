@@ -19,7 +19,7 @@ def find_tensor(network: PreTrainedModel, name: str) -> Tensor:
     """
     tensors = _tensors(network)
     if name not in tensors:
-        near = difflib.get_close_matches(name, tensors, n=_NAMES_SHOWN, cutoff=0.4) or list(tensors)[:_NAMES_SHOWN]
+        near = difflib.get_close_matches(str(name), tensors, n=_NAMES_SHOWN, cutoff=0.4) or list(tensors)[:_NAMES_SHOWN]
         raise PerturbationError(
             f"{type(network).__name__} has no parameter {name!r}; near it are {', '.join(near)} "
             f"(network.named_parameters() lists all)."

@@ -7,12 +7,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from esa_pytest.errors import GuardError
 from esa_pytest.evaluation.capacity import available_bytes
+from esa_pytest.evaluation.evaluate import Round
+from esa_pytest.evaluation.fresh import bits_of
 from esa_pytest.evaluation.reference import probe
 from esa_pytest.perturbation.guard import Guarded
 from esa_pytest.perturbation.reversible import Applied, Perturbed
 from esa_pytest.perturbation.run import Drift, drift_of, perturbed_record
-from esa_pytest.records import Probe
+from esa_pytest.records import Probe, TokenScores
 from esa_pytest.sensitivity.plans import Trial
 from esa_pytest.sensitivity.stream import ResidualStream, first_layer_reached, stream_bytes
 
@@ -24,12 +27,17 @@ class Bench:
     """A guarded model on which trials are run, forward passes shared where a perturbation cannot have changed them."""
 
     def __init__(self, guarded: Guarded, *, shared: bool = True, if_broken: Callable[[], None] = lambda: None) -> None:
-        """Records the residual stream of the clean model, unless it is too large, or windows are scored in chunks.
+        """Evaluates the clean model once more, and records its residual stream on the way.
+
+        Not recorded is what is too large, or of windows that are scored in chunks.
 
         Args:
             guarded: the model; it is as it was afterwards.
             shared: whether layers in front of a perturbed one are left out; otherwise each trial is evaluated whole.
-            if_broken: called where a trial's weights turn out not to be restored.
+            if_broken: called where the model is not what it was, before the error is raised.
+
+        Raises:
+            GuardError: the model computes other bits than when it passed its check.
         """
         self._guarded = guarded
         self._if_broken = if_broken
@@ -41,9 +49,9 @@ class Bench:
         whole = prepared.chunk_tokens is None
         self.shared = shared and whole and needed <= _STREAM_SHARE * available_bytes(guarded.model.device)
         self._rounded, self._reference = ResidualStream(network), ResidualStream(network)
+        with self._rounded.recording() if self.shared else nullcontext():
+            self._refuse_other_bits(guarded.evaluate("clean"))
         if self.shared:
-            with self._rounded.recording():
-                guarded.evaluate("clean")
             with self._reference.recording():
                 self._probe()
 
@@ -68,6 +76,19 @@ class Bench:
             reference = _with_skipped_points(reference, clean.probe)
         record = perturbed_record(self._guarded, done, reference, label=trial.label)
         return perturbed.applied, drift_of(self._guarded, record)
+
+    def _refuse_other_bits(self, done: Round) -> None:
+        """Weights that are the same do not tell of a hook that was left, or of a perturbation around the sweep."""
+        clean = self._guarded.clean.scores
+        assert isinstance(clean, TokenScores)  # noqa: S101  (a run has them; sums of blocks are a golden's)
+        if bits_of(done.scores) == bits_of(clean):
+            return
+        self._if_broken()
+        raise GuardError(
+            f"{self._guarded.baseline.id} computes other bits than when it passed its check: something has changed the "
+            f"model since, or perturbs it around the sweep, and drift would be of that too; sweep outside of every "
+            f"block, let whoever changes a model put it back, and load it anew before it is used."
+        )
 
     @contextmanager
     def _from(self, stream: ResidualStream, first: int) -> Iterator[None]:

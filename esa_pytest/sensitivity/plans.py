@@ -10,9 +10,10 @@ from transformers import PreTrainedModel
 
 from esa_pytest.errors import PerturbationError
 from esa_pytest.evaluation.finiteness import decoder_layers
-from esa_pytest.perturbation.kinds import Kind, Zero, describe_kind
+from esa_pytest.perturbation.amounts import index_of
+from esa_pytest.perturbation.kinds import Kind, Zero, describe_kind, refuse_senseless
 from esa_pytest.perturbation.places import Largest, drawn_positions, select
-from esa_pytest.perturbation.reversible import Perturbation
+from esa_pytest.perturbation.reversible import Perturbation, refuse_malformed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +54,20 @@ class SingleWeights:
         """The trials, in the order in which they were drawn.
 
         Raises:
-            PerturbationError: there are not so many weights.
+            PerturbationError: there are not so many weights, or the seed or the kind is none.
         """
-        matrices = layer_matrices(network)
+        matrices = _matrices_to_choose_from(network)
         ends = np.cumsum([matrix.numel() for _, matrix in matrices])
-        if not 1 <= self.count <= ends[-1]:
-            raise PerturbationError(f"{self.count} single weights are asked for, and the layers have {ends[-1]}.")
+        count = index_of(self.count)
+        if count is None or not 1 <= count <= ends[-1]:
+            raise PerturbationError(
+                f"{self.count!r} single weights are asked for, and the layers have {ends[-1]}; ask for 1 to as many."
+            )
         found = []
-        for position in drawn_positions(int(ends[-1]), count=self.count, seed=self.seed).tolist():
+        for position in drawn_positions(int(ends[-1]), count=count, seed=self.seed).tolist():
             number = int(np.searchsorted(ends, position, side="right"))
             name, matrix = matrices[number]
-            row, column = divmod(position - int(ends[number]) + matrix.numel(), matrix.shape[1])
-            found.append(_single(name, row, column, self.kind))
+            found.append(_single(name, matrix, position - int(ends[number]) + matrix.numel(), self.kind))
         return found
 
 
@@ -75,12 +78,12 @@ class LargestWeights:
     Attributes:
         per_matrix: how many of each.
         kind: what is done to each.
-        matrices: only those whose name ends so, as `mlp.down_proj.weight`; empty for all.
+        matrices: only those whose name ends so, as `mlp.down_proj.weight`, or with one of several; empty for all.
     """
 
     per_matrix: int
     kind: Kind = field(default_factory=Zero)
-    matrices: tuple[str, ...] = ()
+    matrices: str | Sequence[str] = ()
 
     def trials(self, network: PreTrainedModel) -> list[Trial]:
         """The trials, in the order of the layers.
@@ -88,19 +91,19 @@ class LargestWeights:
         Raises:
             PerturbationError: no matrix has such a name, or none of this size.
         """
-        wanted = [(name, m) for name, m in layer_matrices(network) if not self.matrices or name.endswith(self.matrices)]
+        all_matrices = _matrices_to_choose_from(network)
+        endings = (self.matrices,) if isinstance(self.matrices, str) else tuple(map(str, self.matrices))
+        wanted = [(name, m) for name, m in all_matrices if not endings or name.endswith(endings)]
         if not wanted:
             raise PerturbationError(
-                f"No matrix of the decoder layers has a name that ends with {' or '.join(self.matrices)}; the first is "
-                f"{layer_matrices(network)[0][0]}."
+                f"No matrix of the decoder layers has a name that ends with {' or '.join(endings)}; the first is "
+                f"{all_matrices[0][0]}."
             )
         found = []
         for name, matrix in wanted:
             flat = select(Largest(count=self.per_matrix), matrix)
             assert isinstance(flat, Tensor)  # noqa: S101  (a count always comes to positions)
-            for place in flat.tolist():
-                row, column = divmod(place, matrix.shape[1])
-                found.append(_single(name, row, column, self.kind))
+            found += [_single(name, matrix, position, self.kind) for position in flat.tolist()]
         return found
 
 
@@ -125,7 +128,8 @@ class Layers:
         """The trials, in the order of the layers."""
         names = [name for name, _ in layer_matrices(network)]
         layers = [layer for layer, _ in decoder_layers(network)]
-        return [_whole(layer, [name for name in names if name.startswith(f"{layer}.")], self.kind) for layer in layers]
+        found = {layer: [name for name in names if name.startswith(f"{layer}.")] for layer in layers}
+        return [_whole(layer, of_layer, self.kind) for layer, of_layer in found.items() if of_layer]
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,13 @@ class Listed:
     perturbations: Sequence[Perturbation]
 
     def trials(self, _network: PreTrainedModel) -> list[Trial]:
-        """The trials, numbered, since two of them may read alike."""
+        """The trials, numbered, since two of them may read alike.
+
+        Raises:
+            PerturbationError: one of them is none.
+        """
+        for each in self.perturbations:
+            refuse_malformed(each)
         return [
             Trial(label=f"{number}: {describe_kind(each.kind)} {each.parameter}", perturbations=(each,))
             for number, each in enumerate(self.perturbations)
@@ -143,16 +153,32 @@ class Listed:
 
 
 def layer_matrices(network: PreTrainedModel) -> list[tuple[str, Tensor]]:
-    """The two-dimensional parameters of the decoder layers by name, in order."""
+    """The parameters of the decoder layers that hold matrices, one or one an expert, by name, in order."""
     layers = tuple(f"{name}." for name, _ in decoder_layers(network))
-    return [(name, p.data) for name, p in network.named_parameters() if p.dim() == 2 and name.startswith(layers)]
+    return [(name, p.data) for name, p in network.named_parameters() if p.dim() >= 2 and name.startswith(layers)]
 
 
-def _single(name: str, row: int, column: int, kind: Kind) -> Trial:
-    one = Perturbation(parameter=name, kind=kind, where=[(row, column)])
-    return Trial(label=f"{describe_kind(kind)} {name}[{row}, {column}]", perturbations=(one,))
+def _matrices_to_choose_from(network: PreTrainedModel) -> list[tuple[str, Tensor]]:
+    matrices = layer_matrices(network)
+    if not matrices:
+        raise PerturbationError(
+            f"{type(network).__name__} has no decoder layers with matrices to draw from; give a list of perturbations."
+        )
+    return matrices
+
+
+def _single(name: str, matrix: Tensor, position: int, kind: Kind) -> Trial:
+    """A weight by its position in row-major order."""
+    place = tuple(int(index) for index in np.unravel_index(position, tuple(matrix.shape)))
+    one = Perturbation(parameter=name, kind=kind, where=[place])
+    return _trial(f"{name}[{', '.join(map(str, place))}]", (one,), kind)
 
 
 def _whole(label: str, names: Sequence[str], kind: Kind) -> Trial:
-    perturbations = tuple(Perturbation(parameter=name, kind=kind) for name in names)
-    return Trial(label=f"{describe_kind(kind)} {label}", perturbations=perturbations)
+    return _trial(label, tuple(Perturbation(parameter=name, kind=kind) for name in names), kind)
+
+
+def _trial(what: str, perturbations: tuple[Perturbation, ...], kind: Kind) -> Trial:
+    # An amount that is none has no words.
+    refuse_senseless(kind)
+    return Trial(label=f"{describe_kind(kind)} {what}", perturbations=perturbations)

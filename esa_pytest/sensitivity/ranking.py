@@ -69,6 +69,6 @@ def grid_of(rows: Sequence[Row]) -> Grid:
 
 
 def _matrix(row: Row) -> str:
-    """A parameter's name behind its layer's number, without the `weight` that all have."""
-    behind = row.parameter.partition(f".{row.layer}.")[2]
-    return behind.removesuffix(".weight")
+    """A parameter's name behind its layer's number, without the `weight` that all have; else what the row calls it."""
+    _, found, behind = row.parameter.partition(f".{row.layer}.")
+    return behind.removesuffix(".weight") if found else row.parameter

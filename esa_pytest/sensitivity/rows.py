@@ -21,8 +21,8 @@ class Row:
 
     Attributes:
         label: what was done to what.
-        layer: the decoder layer of the first perturbed parameter; -1 outside of them.
-        parameter: the first perturbed parameter.
+        layer: the decoder layer of what was perturbed; -1 outside of them, and where it was not one alone.
+        parameter: the perturbed parameter; of several `all matrices` of the layer, or `several parameters`.
         num_changed: how many weights have other bits.
         before: the weight as it was, where it is a single one; NaN elsewhere.
         after: the weight as it was made; NaN elsewhere.
@@ -61,7 +61,11 @@ _ROW = TypeAdapter(Row)
 
 
 class RowFile:
-    """A file of rows. Beside it lies what they are rows of, so that nothing is added to those of another sweep."""
+    """A file of rows. Beside it lies what they are rows of, so that nothing is added to those of another sweep.
+
+    Attributes:
+        path: the CSV file.
+    """
 
     def __init__(self, path: Path, identity: dict[str, str]) -> None:
         """Nothing is read or written yet.
@@ -70,18 +74,18 @@ class RowFile:
             path: the CSV file.
             identity: what makes it the same sweep.
         """
-        self._path = path
+        self.path = path
         self._identity = identity
 
     @property
     def identity_path(self) -> Path:
         """The file that says what the rows are rows of."""
-        return self._path.with_name(f"{self._path.name}.identity.json")
+        return self.path.with_name(f"{self.path.name}.identity.json")
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep every other process from this file."""
-        with locked(self._path):
+        with locked(self.path):
             yield
 
     def resume(self) -> list[Row]:
@@ -90,21 +94,21 @@ class RowFile:
         Raises:
             SweepError: the file holds something else, or the rows of another sweep.
         """
-        if not self._path.exists():
+        if not self.path.exists():
             write_atomically(self.identity_path, (json.dumps(self._identity, indent=2) + "\n").encode())
-            write_atomically(self._path, _line(COLUMNS).encode())
+            write_atomically(self.path, _line(COLUMNS).encode())
             return []
         self._refuse_another()
-        text = self._path.read_text(encoding="utf-8")
+        text = self.path.read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1]
-        rows = read_rows(whole, origin=self._path)
+        rows = read_rows(whole, origin=self.path)
         if whole != text:
-            write_atomically(self._path, whole.encode())
+            write_atomically(self.path, whole.encode())
         return rows
 
     def append(self, row: Row) -> None:
         """Add a row, which is on the disk when this returns."""
-        with self._path.open("a", encoding="utf-8", newline="") as file:
+        with self.path.open("a", encoding="utf-8", newline="") as file:
             file.write(_line(asdict(row).values()))
             file.flush()
             os.fsync(file.fileno())
@@ -123,7 +127,7 @@ class RowFile:
         )
         what = f"whose {', '.join(differing)} differ" if differing else "of which nothing is known"
         raise SweepError(
-            f"{self._path} holds the rows of a sweep {what}; name another file, or remove it and {self.identity_path}."
+            f"{self.path} holds the rows of a sweep {what}; name another file, or remove it and {self.identity_path}."
         )
 
 

@@ -3,23 +3,27 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from esa_pytest.errors import PerturbationError, SweepError
-from esa_pytest.perturbation.guard import Guarded
-from esa_pytest.perturbation.reversible import Applied
+from esa_pytest.perturbation.guard import Guarded, refuse_changed
+from esa_pytest.perturbation.reversible import Applied, refuse_malformed
 from esa_pytest.perturbation.run import Drift
 from esa_pytest.sensitivity.bench import Bench
 from esa_pytest.sensitivity.heat_map import write_heat_map
 from esa_pytest.sensitivity.identity import identity_of
-from esa_pytest.sensitivity.plans import Plan, Trial
+from esa_pytest.sensitivity.plans import Plan, Trial, layer_matrices
 from esa_pytest.sensitivity.ranking import grid_of, ranked
 from esa_pytest.sensitivity.rows import Row, RowFile, write_parquet
 from esa_pytest.sensitivity.stream import layer_index
 
 CSV, PARQUET = ".csv", ".parquet"
+# What rows have in the place of a parameter's name where a trial perturbed more than one.
+ALL_MATRICES, SEVERAL = "all matrices", "several parameters"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,20 +72,23 @@ def sweep(
         plan: what is perturbed.
         to: a .csv or .parquet file.
         shared: whether forward passes are shared.
-        if_broken: called where weights turn out not to be restored, before the error is raised.
+        if_broken: called where the model is not what it was, before the error is raised.
 
     Raises:
-        SweepError: the file has another ending, or holds the rows of another sweep, or a parquet file is asked for
-            without pyarrow.
+        SweepError: the file has another ending, or holds the rows of another sweep or other ones than this sweep's, or
+            a parquet file is asked for without pyarrow.
         PerturbationError: the plan holds no trial, two of the same label, or one that is impossible.
+        GuardError: the model is not what it was when it passed its check.
         RestorationError: the weights are not what they were.
     """
     _refuse_other_ending(to)
+    refuse_changed(guarded, if_broken=if_broken)
     trials = plan.trials(guarded.model.network)
     _refuse_unusable(trials)
     file = RowFile(to.with_suffix(CSV), identity_of(guarded, trials))
     with file.held():
         rows = file.resume()
+        _refuse_rows_of_others(rows, trials, file)
         if len(rows) < len(trials):
             bench = Bench(guarded, shared=shared, if_broken=if_broken)
             for trial in _with_progress(trials, done=len(rows), description=f"{guarded.baseline.id}, sensitivity"):
@@ -111,6 +118,9 @@ def _refuse_other_ending(to: Path) -> None:
 def _refuse_unusable(trials: Sequence[Trial]) -> None:
     if not trials:
         raise PerturbationError("A sweep has no perturbation to try; give a plan that names at least one.")
+    for trial in trials:
+        for each in trial.perturbations:
+            refuse_malformed(each)
     labels = [trial.label for trial in trials]
     twice = (
         next((label for label in labels if labels.count(label) > 1), None) if len(set(labels)) < len(labels) else None
@@ -119,6 +129,17 @@ def _refuse_unusable(trials: Sequence[Trial]) -> None:
         raise PerturbationError(
             f"A sweep has two perturbations that are called {twice!r}; each needs a label of its own."
         )
+
+
+def _refuse_rows_of_others(rows: Sequence[Row], trials: Sequence[Trial], file: RowFile) -> None:
+    """The same sweep has the same rows in the same order; somebody else's hand may have been in the file."""
+    for number, (row, trial) in enumerate(zip_longest(rows, trials[: len(rows)]), start=1):
+        if trial is None or row.label != trial.label:
+            wanted = "no such row" if trial is None else repr(trial.label)
+            raise SweepError(
+                f"Row {number} of {file.path} is of {row.label!r} where this sweep has {wanted}, so something else has "
+                f"written to it; remove it and {file.identity_path} to begin anew."
+            )
 
 
 def row_of(guarded: Guarded, trial: Trial, applied: Sequence[Applied], drift: Drift) -> Row:
@@ -130,13 +151,12 @@ def row_of(guarded: Guarded, trial: Trial, applied: Sequence[Applied], drift: Dr
         applied: what it did to the weights.
         drift: what came of it.
     """
-    first = trial.perturbations[0].parameter
-    layer = layer_index(guarded.model.network, first)
+    layer, parameter = _filed_under(guarded.model.network, {each.parameter for each in trial.perturbations})
     single = applied[0] if len(applied) == 1 else None
     return Row(
         label=trial.label,
         layer=-1 if layer is None else layer,
-        parameter=first,
+        parameter=parameter,
         num_changed=sum(each.num_changed for each in applied),
         before=math.nan if single is None or single.before is None else single.before,
         after=math.nan if single is None or single.after is None else single.after,
@@ -151,3 +171,13 @@ def row_of(guarded: Guarded, trial: Trial, applied: Sequence[Applied], drift: Dr
         first_moved=drift.first_moved or "",
         seen_by=" ".join(tier.name.lower() for tier in drift.seen_by),
     )
+
+
+def _filed_under(network: PreTrainedModel, names: set[str]) -> tuple[int | None, str]:
+    """The layer of some parameters and the name of what they are; the effect of several is not that of one of them."""
+    layers = {layer_index(network, name) for name in names}
+    layer = layers.pop() if len(layers) == 1 else None
+    if len(names) == 1:
+        return layer, next(iter(names))
+    of_layer = {name for name, _ in layer_matrices(network) if layer_index(network, name) == layer}
+    return layer, ALL_MATRICES if names == of_layer else SEVERAL

@@ -37,11 +37,10 @@ def guarded_in(folder: Path, *, with_noise: bool = True) -> Guarded:
     )
     measurement = probed(measurement, model)
     reference = measurement.record.probe
-    assert reference is not None
     golden = replace(
         measurement.record,
         noise=measure_noise(model, baseline, measurement.first, elsewhere={}) if with_noise else None,
-        probe_noise=measure_probe_noise(model, measurement.prepared, reference),
+        probe_noise=None if reference is None else measure_probe_noise(model, measurement.prepared, reference),
     )
     return guarded_by(golden, measurement, baseline=baseline, shelved=shelved, verdict=None, rules=DEFAULT_RULES)
 

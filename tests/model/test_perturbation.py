@@ -245,7 +245,7 @@ def test_block_is_not_entered_twice_at_once(network: PreTrainedModel) -> None:
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=[(0, 1), (2, 3), (0, -95)])], r"\(0, 1\) stands twice"),
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=True)], r"\(True,\) holds True, which is no index"),
         ([Perturbation(parameter="model.norm.weight", kind=Zero(), where=[False, True])], "or a boolean mask"),
-        ([Perturbation(parameter="model.norm.weight", kind=Zero(), where=[np.int64(3)])], "1 whole numbers"),  # type: ignore[list-item]
+        ([Perturbation(parameter="model.norm.weight", kind=Zero(), where=[1.5])], "1 whole numbers"),  # type: ignore[list-item]
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=[(1,)])], "does not name one number"),
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=slice(5, 5))], "5:5 of a dimension of 64 selects nothing"),
         ([Perturbation(parameter=MATRIX, kind=Zero(), where=slice(None, None, -1))], "goes backwards"),

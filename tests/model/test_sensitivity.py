@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,34 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
 
-from esa_pytest.errors import PerturbationError, SweepError
+from esa_pytest.errors import SweepError
 from esa_pytest.perturbation import Perturbation, Replace, Scale, Zero
 from esa_pytest.perturbation.guard import Guarded
 from esa_pytest.perturbation.places import Largest, Selection, select
 from esa_pytest.sensitivity import LargestWeights, Layers, Listed, Matrices, SingleWeights, Trial, ranking_lines, sweep
 from esa_pytest.sensitivity.bench import Bench
 from esa_pytest.sensitivity.identity import identity_of
+from esa_pytest.sensitivity.ranking import grid_of
 from esa_pytest.sensitivity.rows import COLUMNS, read_rows
 from tests.model.guards import guarded_in, guarded_of
 from tests.model.tiny import NUM_LAYERS, save_tiny
 from tests.model.twins import state_of
 
 PLAN = SingleWeights(count=6, seed=5)
+
+
+class Together:
+    """A plan of a single trial, of some parameters at once."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def trials(self, _network: PreTrainedModel) -> list[Trial]:
+        places = [(name, 0 if number else 1) for number, name in enumerate(self._names)]
+        together = tuple(Perturbation(parameter=name, kind=Zero(), where=place) for name, place in places)
+        return [Trial(label="together", perturbations=together)]
 
 
 @pytest.fixture
@@ -75,50 +88,6 @@ def test_finished_sweep_evaluates_nothing(guarded: Guarded, tmp_path: Path, monk
     assert sweep(guarded, PLAN, tmp_path / "rows.csv") == first
 
 
-def test_rows_of_another_sweep_are_left_alone(guarded: Guarded, tmp_path: Path) -> None:
-    path = tmp_path / "rows.csv"
-    sweep(guarded, PLAN, path)
-    content = path.read_bytes()
-    with pytest.raises(SweepError, match="rows of a sweep whose perturbations differ"):
-        sweep(guarded, SingleWeights(count=6, seed=6), path)
-    scores: Any = guarded.clean.scores
-    moved = replace(guarded, clean=replace(guarded.clean, scores=replace(scores, nll=scores.nll + 1)))
-    with pytest.raises(SweepError, match="whose clean scores differ"):
-        sweep(moved, PLAN, path)
-    assert path.read_bytes() == content
-    (tmp_path / "rows.csv.identity.json").unlink()
-    with pytest.raises(SweepError, match="of which nothing is known"):
-        sweep(guarded, PLAN, path)
-    assert path.read_bytes() == content
-
-
-NORM, NEAR_ONE = "model.norm.weight", 1.0000001
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (Perturbation(parameter=NORM, kind=Zero(), where=0), Perturbation(parameter=NORM, kind=Zero(), where=9)),
-        (Perturbation(parameter=NORM, kind=Zero(), where=[0]), Perturbation(parameter=NORM, kind=Zero(), where=[9])),
-        (Perturbation(parameter=NORM, kind=Scale(NEAR_ONE)), Perturbation(parameter=NORM, kind=Scale(NEAR_ONE + 1e-9))),
-        (
-            Perturbation(parameter=NORM, kind=Replace(torch.tensor(1.0)), where=0),
-            Perturbation(parameter=NORM, kind=Replace(torch.tensor(2.0)), where=0),
-        ),
-    ],
-)
-def test_rows_of_a_plan_that_only_reads_alike_are_left_alone(
-    one: Perturbation, other: Perturbation, guarded: Guarded, tmp_path: Path
-) -> None:
-    network = guarded.model.network
-    assert Listed([one]).trials(network)[0].label == Listed([other]).trials(network)[0].label
-    found = sweep(guarded, Listed([one]), tmp_path / "rows.csv")
-    with pytest.raises(SweepError, match="rows of a sweep whose perturbations differ"):
-        sweep(guarded, Listed([other]), tmp_path / "rows.csv")
-    # NaN is not equal to itself.
-    assert str(sweep(guarded, Listed([one]), tmp_path / "rows.csv")) == str(found)
-
-
 def test_the_largest_of_a_matrix_are_looked_for_once_whatever_the_trials(
     guarded: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +99,7 @@ def test_the_largest_of_a_matrix_are_looked_for_once_whatever_the_trials(
 
     monkeypatch.setattr("esa_pytest.sensitivity.identity.select", noted)
     where = Largest(count=2)
-    scaled = [Perturbation(parameter=NORM, kind=Scale(2.0 + step), where=where) for step in range(5)]
+    scaled = [Perturbation(parameter="model.norm.weight", kind=Scale(2.0 + step), where=where) for step in range(5)]
     identity_of(guarded, Listed(scaled).trials(guarded.model.network))
     assert asked == [where]
 
@@ -186,39 +155,6 @@ def test_run_that_is_not_finite_is_a_row_of_its_own_and_ranks_first(guarded: Gua
     assert str(sweep(guarded, plan, tmp_path / "rows.csv").rows) == str(found.rows)
 
 
-def test_plans_cover_what_they_say(guarded: Guarded) -> None:
-    network = guarded.model.network
-    matrices = Matrices().trials(network)
-    assert len(matrices) == 7 * NUM_LAYERS
-    layers = Layers(kind=Scale(0.5)).trials(network)
-    assert [trial.label for trial in layers] == [f"scale 0.5 model.layers.{n}" for n in range(NUM_LAYERS)]
-    assert sum(len(trial.perturbations) for trial in layers) == len(matrices)
-    singles = SingleWeights(count=500, seed=1).trials(network)
-    assert len({trial.label for trial in singles}) == 500
-    assert singles == SingleWeights(count=500, seed=1).trials(network)
-    assert singles[:5] != SingleWeights(count=500, seed=2).trials(network)[:5]
-    down = LargestWeights(per_matrix=3, matrices=("down_proj.weight",)).trials(network)
-    assert len(down) == 3 * NUM_LAYERS
-    largest = network.get_parameter("model.layers.0.mlp.down_proj.weight").abs().max()
-    places: Any = [trial.perturbations[0].where for trial in down[:3]]
-    assert max(network.get_parameter("model.layers.0.mlp.down_proj.weight")[p[0]].abs() for p in places) == largest
-
-
-@pytest.mark.parametrize(
-    ("plan", "message"),
-    [
-        (Listed([]), "no perturbation to try"),
-        (SingleWeights(count=0, seed=0), "0 single weights are asked for"),
-        (SingleWeights(count=10**9, seed=0), "and the layers have"),
-        (LargestWeights(per_matrix=1, matrices=("up.weight",)), "name that ends with up.weight"),
-    ],
-)
-def test_plans_that_are_impossible_are_refused(plan: Any, message: str, guarded: Guarded, tmp_path: Path) -> None:
-    with pytest.raises(PerturbationError, match=message):
-        sweep(guarded, plan, tmp_path / "rows.csv")
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("name", ["sweep-1.05", "sweep", "sweep.CSV", "sweep.json"])
 def test_file_of_another_ending_is_refused_at_once(name: str, guarded: Guarded, tmp_path: Path) -> None:
     with pytest.raises(SweepError, match=r"whose name ends in .*; let it end in \.csv or \.parquet\.$"):
@@ -230,6 +166,35 @@ def test_sweep_of_no_layer_has_no_heat_map(guarded: Guarded, tmp_path: Path) -> 
     found = sweep(guarded, Listed([Perturbation(parameter="model.norm.weight", kind=Zero())]), tmp_path / "rows.csv")
     with pytest.raises(SweepError, match="this sweep perturbed none"):
         found.heat_map(tmp_path / "map.svg")
+
+
+def test_what_perturbs_several_parameters_is_filed_under_none_of_them(guarded: Guarded, tmp_path: Path) -> None:
+    layers = sweep(guarded, Layers(), tmp_path / "layers.csv")
+    assert [(row.layer, row.parameter) for row in layers.rows] == [(n, "all matrices") for n in range(NUM_LAYERS)]
+    assert grid_of(layers.rows).matrices == ("all matrices",)
+    layers.heat_map(tmp_path / "map.svg")
+    assert str(read_rows((tmp_path / "layers.csv").read_text(encoding="utf-8"), origin=tmp_path)) == str(
+        list(layers.rows)
+    )
+    assert "zero model.layers.1" in "".join(ranking_lines(layers.rows))
+
+
+@pytest.mark.parametrize(
+    ("names", "filed"),
+    [
+        (["model.layers.1.mlp.up_proj.weight"] * 2, (1, "model.layers.1.mlp.up_proj.weight")),
+        (["model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.down_proj.weight"], (1, "several parameters")),
+        (["model.layers.1.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"], (-1, "several parameters")),
+        (["model.layers.1.mlp.up_proj.weight", "model.norm.weight"], (-1, "several parameters")),
+        (["model.norm.weight", "lm_head.weight"], (-1, "several parameters")),
+        (["lm_head.weight"], (-1, "lm_head.weight")),
+    ],
+)
+def test_row_names_a_parameter_only_where_there_is_one(
+    names: list[str], filed: tuple[int, str], guarded: Guarded, tmp_path: Path
+) -> None:
+    found = sweep(guarded, Together(names), tmp_path / "rows.csv")
+    assert [(row.layer, row.parameter) for row in found.rows] == [filed]
 
 
 def test_error_bar_is_that_of_the_paired_drift(guarded: Guarded, tmp_path: Path) -> None:

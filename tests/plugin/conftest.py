@@ -130,6 +130,23 @@ def project(pytester: pytest.Pytester, tiny_llama: Path, monkeypatch: pytest.Mon
     return made
 
 
+@pytest.fixture(scope="session")
+def other_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints") / "mistral"
+    save_tiny("mistral", folder)
+    return folder
+
+
+@pytest.fixture
+def two_models(project: Project, other_checkpoint: Path) -> Project:
+    """A project with a second model, and a test that has loaded neither."""
+    project.add(
+        "[tool.esa.corpora.mine]", f'[tool.esa.models.other]\npath = "{other_checkpoint}"\n\n[tool.esa.corpora.mine]'
+    )
+    project.add('smoke = ["tiny"]', 'smoke = ["tiny", "other"]')
+    return project
+
+
 @pytest.fixture
 def bits_taken_for_stable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Record without fresh processes, for bits or for other processors, which cost seconds each and have tests."""

@@ -2,13 +2,11 @@
 
 import gc
 import weakref
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from esa_pytest.evaluation.loading import load_model
-from tests.model.tiny import save_tiny
 from tests.plugin.conftest import Project
 
 HOLDING = """
@@ -60,6 +58,24 @@ def pytest_unconfigure():
 
 shelf.load_model = watch
 """
+PERTURBED_TWICE = """
+def test_perturbed(esa_perturb):
+    with esa_perturb("model.norm.weight", scale=2.0) as run:
+        assert run.drift.rms > 0
+
+def test_perturbed_again(esa_perturb):
+    with esa_perturb("model.norm.weight", scale=3.0) as run:
+        assert run.drift.rms > 0
+"""
+CARELESS = """
+def test_careless(esa_perturb, esa_model):
+    with esa_perturb("model.norm.weight", zero=0):
+        esa_model.model.norm.weight.data[5] += 1.0
+
+def test_next(esa_perturb):
+    with esa_perturb("model.norm.weight", scale=2.0) as run:
+        assert run.drift.rms > 0
+"""
 PLAIN = """hold(model, AssertionError())"""
 CAUSED = """
     try:
@@ -92,23 +108,6 @@ BODIES = {
     "caused-by-another": CAUSED_BY_ANOTHER,
     "grouped": GROUPED,
 }
-
-
-@pytest.fixture(scope="session")
-def other_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoints") / "mistral"
-    save_tiny("mistral", folder)
-    return folder
-
-
-@pytest.fixture
-def two_models(project: Project, other_checkpoint: Path) -> Project:
-    """A project with a second model, and a test that has loaded neither."""
-    project.add(
-        "[tool.esa.corpora.mine]", f'[tool.esa.models.other]\npath = "{other_checkpoint}"\n\n[tool.esa.corpora.mine]'
-    )
-    project.add('smoke = ["tiny"]', 'smoke = ["tiny", "other"]')
-    return project
 
 
 class Watch:
@@ -183,3 +182,22 @@ def test_a_model_is_loaded_once_for_all_its_baselines(
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(["esa: judged 0 of 4, recorded 4"])
     assert (watch.names, watch.alive_at_load, watch.alive()) == (["other", "tiny"], [0, 0], 0)
+
+
+def test_a_guarded_model_is_gone_before_another_is_loaded(
+    two_models: Project, bits_taken_for_stable: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch(monkeypatch)
+    two_models.write_test(PERTURBED_TWICE)
+    two_models.run("--snapshot-update").assert_outcomes(passed=4)
+    assert watch.names == ["tiny", "other", "tiny", "other"]
+    assert (watch.alive_at_load, watch.alive()) == ([0, 0, 0, 0], 0)
+
+
+def test_a_guarded_model_that_was_not_restored_is_gone_before_it_is_loaded_anew(
+    recorded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch(monkeypatch)
+    recorded.write_test(CARELESS)
+    recorded.run().assert_outcomes(failed=1, passed=1)
+    assert (watch.names, watch.alive_at_load, watch.alive()) == (["tiny", "tiny"], [0, 0], 0)

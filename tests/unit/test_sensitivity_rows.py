@@ -106,3 +106,10 @@ def test_grid_holds_the_largest_effect_of_each_place() -> None:
     assert grid.matrices == ("attn.q", "mlp.up")
     np.testing.assert_array_equal(grid.values, [[0.3, np.nan], [np.nan, 0.2]])
     assert np.isinf(grid_of([row(0, "a", math.nan, finite=False), row(0, "a", 0.1)]).values).all()
+
+
+def test_grid_has_a_column_for_what_is_no_single_matrix() -> None:
+    whole = [replace(ROW, label=str(layer), layer=layer, parameter="all matrices", mean_nll=0.5) for layer in (0, 2)]
+    grid = grid_of([row(0, "attn.q", -0.3), *whole])
+    assert grid.matrices == ("attn.q", "all matrices")
+    np.testing.assert_array_equal(grid.values, [[0.3, 0.5], [np.nan, 0.5]])
