@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from esa_pytest.drift.judge import environment_changes
-from esa_pytest.drift.noise_model import LEAST_VARIANTS
+from esa_pytest.drift.noise_model import why_unmeasured
 from esa_pytest.drift.reference import WEAK_ABOVE, allowed_rms
 from esa_pytest.records import Calibration, Change, MetricRow, Metrics, Noise, Outcome, ProbeNoise, Record, Verdict
 from esa_pytest.report.advice import REASON, Advice, advice_on
@@ -131,7 +131,7 @@ def _score_noise_lines(noise: Noise | None) -> list[str]:
     sizes = [float(np.sqrt(np.mean(np.square(variant.drift, dtype=np.float64)))) for variant in noise.moved]
     size = f"bf16 noise rms {min(sizes):.1e} to {max(sizes):.1e} nats" if sizes else "no harmless change moved a bit"
     patterns = count(noise.distinct_bit_patterns, "bit pattern")
-    few = "" if len(noise.moved) >= LEAST_VARIANTS else "; too few to judge by"
+    few = "" if why_unmeasured(noise) is None else "; too few to judge by"
     return [
         labelled("noise", f"{size} over {patterns}, {noise.nll.size} tokens ({_kinds(noise)}){few}"),
         *(labelled("", sentence) for sentence in noise.untried),
