@@ -111,7 +111,9 @@ class CheckReport:
         now = provenance(settings.root, reason=settings.reason)
         if self.documents:
             write_unjudged(self._output, self._subject, skipped=skipped, error=error, provenance=now)
-        if not skipped:
+        if skipped:
+            self.context.add_property("esa_unjudged", str(error))
+        else:
             self.context.add_property("esa_outcome", type(error).__name__)
 
     def _publish(

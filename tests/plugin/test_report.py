@@ -11,7 +11,7 @@ import pytest
 from esa_pytest.cli import main
 from esa_pytest.exit_status import Status
 from esa_pytest.measuring import measurement
-from tests.plugin.conftest import Project
+from tests.plugin.conftest import OF_THE_HUB, Project
 
 DRIFTING = """
 import torch
@@ -25,11 +25,12 @@ def test_baseline(esa_baseline):
 
 
 @pytest.fixture
-def mixed(recorded: Project) -> Project:
-    """A project of one baseline with a golden, one whose model is not there, and one without a golden."""
+def mixed(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project of one baseline with a golden, one whose model cannot be had, and one without a golden."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     recorded.add(
         "[tool.esa.corpora.mine]",
-        f'[tool.esa.models.gone]\npath = "nowhere"\n\n[tool.esa.models.new]\npath = "{recorded.checkpoint}"\n\n'
+        f'[tool.esa.models.gone]\n{OF_THE_HUB}\n\n[tool.esa.models.new]\npath = "{recorded.checkpoint}"\n\n'
         "[tool.esa.corpora.mine]",
     )
     recorded.add('smoke = ["tiny"]', 'smoke = ["tiny", "gone", "new"]')
@@ -54,8 +55,8 @@ def test_a_pass_a_skip_and_an_error_each_leave_their_manifest_and_are_reported(
     assert mixed.run().ret == Status.BROKEN
     assert manifest(mixed, "tiny__smoke")["state"] == "passed"
     gone, new = manifest(mixed, "gone__smoke"), manifest(mixed, "new__smoke")
-    assert (gone["state"], gone["outcome"]) == ("skipped", "ModelUnavailableError")
-    assert gone["reason"].startswith("There is no checkpoint folder ")
+    assert (gone["state"], gone["outcome"]) == ("skipped", "HubUnreachableError")
+    assert gone["reason"].startswith("The model org/name at ")
     assert (new["state"], new["outcome"]) == ("error", "GoldenMissingError")
     assert new["test_command"] == "pytest 'test_it.py::test_baseline[new-smoke]'"
     # What was measured can be accepted all the same.
@@ -91,9 +92,10 @@ def test_a_drift_outweighs_what_is_broken_and_its_manifest_says_what_to_do(mixed
     assert found["text"]["num_bytes"] == found["metrics"]["num_scored_tokens"] == 256
 
 
-def test_a_verdict_of_yesterday_is_none_of_today(recorded: Project) -> None:
+def test_a_verdict_of_yesterday_is_none_of_today(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     assert recorded.manifest()["state"] == "recorded"
-    recorded.add(str(recorded.checkpoint), "nowhere")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    recorded.add(f'path = "{recorded.checkpoint}"', OF_THE_HUB)
     assert recorded.run().ret == Status.NOT_JUDGED
     assert recorded.manifest()["state"] == "skipped"
     assert not (recorded.output / "results_summary.json").exists()
