@@ -68,7 +68,8 @@ def _cause(error: ErrorDetails, valid: list[str]) -> str:
 def _valid_keys(parts: list[str], source: str | None, entries: Mapping[str, type[Entry]]) -> list[str]:
     """The keys of the table that the last part is in, which is the innermost whose kind is known."""
     found = _BY_SOURCE.get(source or "")
-    for part in parts[:-1]:
+    # The second part is a name that the user chose.
+    for part in (*parts[:1], *parts[2:-1]):
         found = entries.get(part, found)
     return sorted(found.model_fields) if found is not None else []
 

@@ -103,6 +103,12 @@ def test_entry_that_is_not_valid_is_told_by_its_name(additions: dict[str, Any], 
     assert "\n" not in message
 
 
+def test_type_of_the_name_of_a_table_is_told_its_own_keys() -> None:
+    smoke = catalog().types["smoke"].model_dump()
+    told = refusal(types={"context": smoke | {"far": 1}})
+    assert "types.context.far: there is no such key; valid keys are batch_tokens, " in told
+
+
 def test_model_that_comes_from_two_places_is_refused() -> None:
     assert refusal(models={"mine": {"path": "m", "repo": "org/name"}}) == (
         "[tool.esa.models.mine] gives path and repo; a model comes from a folder (path), from the hub (repo) or has "
