@@ -67,6 +67,11 @@ def test_a_pass_a_skip_and_an_error_each_leave_their_manifest_and_are_reported(
     lines = printed(capsys).splitlines()
     page = mixed.output.parent / "report.html"
     assert [line.split()[0] for line in lines[1:4]] == ["gone-smoke", "new-smoke", "tiny-smoke"]
+    assert lines[4:7] == [
+        "",
+        f"gone-smoke is not judged: {gone['reason']}",
+        f"new-smoke is broken: {new['reason']}",
+    ]
     assert lines[-2:] == ["esa: 3 baselines", f"esa: the report is {page}"]
     html = page.read_text(encoding="utf-8")
     assert "these left nothing here: never-smoke." in html
@@ -76,6 +81,13 @@ def test_a_pass_a_skip_and_an_error_each_leave_their_manifest_and_are_reported(
     markdown = printed(capsys, "--markdown")
     assert markdown.startswith("## Baselines: 1 broken · 1 not judged · 1 passed\n")
     assert not page.exists()
+
+
+def test_a_run_that_the_matrix_wants_no_more_is_told(recorded: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no entry of the matrix" not in printed(capsys)
+    recorded.add('smoke = ["tiny"]', 'smoke = ["smollm2-135m"]')
+    unwanted = "esa: no entry of the matrix wants tiny-smoke; remove its folder by hand if nobody needs it"
+    assert unwanted in printed(capsys).splitlines()
 
 
 def test_a_drift_outweighs_what_is_broken_and_its_manifest_says_what_to_do(mixed: Project) -> None:
