@@ -175,11 +175,16 @@ class Standing:
     def _parted(self) -> list[str]:
         """Where goldens and ledger are not of one mind."""
         from esa_pytest.errors import LedgerError
-        from esa_pytest.golden.ledger_files import unaccepted_goldens
+        from esa_pytest.golden.ledger import LEDGER_NAME
+        from esa_pytest.golden.ledger_files import lacks_ledger, unaccepted_goldens
 
+        golden_dir = self._settings().golden_dir
         folders = {baseline.id: baseline.folder for baseline in self._settings().baselines}
         try:
-            found = unaccepted_goldens(self._settings().golden_dir, folders)
+            if lacks_ledger(golden_dir, folders.values()):
+                lack = f"holds goldens and no {LEDGER_NAME}, which tells when and why each was accepted"
+                return [f"esa: warning: {golden_dir} {lack}; bring it back, and commit it beside them"]
+            found = unaccepted_goldens(golden_dir, folders)
         except LedgerError as error:
             return [f"esa: warning: {error}"]
         return [
