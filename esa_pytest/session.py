@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from esa_pytest.binding import marks_of
 from esa_pytest.errors import SettingError
 from esa_pytest.evaluation.ranks import is_follower
 from esa_pytest.invocation import command_of
@@ -63,16 +64,8 @@ class BaselineSession:
 
     def parameters(self) -> list[Any]:
         """One pytest parameter a baseline of the matrix, marked with its type and grouped by its model."""
-        grouped = self._config.pluginmanager.hasplugin("xdist")
         return [
-            pytest.param(
-                baseline,
-                id=baseline.id,
-                marks=[
-                    getattr(pytest.mark, baseline.type_name),
-                    *([pytest.mark.xdist_group(baseline.model_name)] if grouped else []),
-                ],
-            )
+            pytest.param(baseline, id=baseline.id, marks=marks_of(baseline, self._config))
             for baseline in self.settings().baselines
         ]
 

@@ -14,8 +14,8 @@ LIGHT = """
 import sys
 import esa_pytest.plugin
 names = (
-    "cluster", "cluster.hooks", "errors", "evaluation", "evaluation.ranks", "exit_status", "invocation", "options",
-    "plugin", "resume", "resume.hooks", "session", "standing", "stash",
+    "binding", "cluster", "cluster.hooks", "errors", "evaluation", "evaluation.ranks", "exit_status", "invocation",
+    "options", "plugin", "resume", "resume.hooks", "session", "standing", "stash",
 )
 light = {"esa_pytest", *(f"esa_pytest.{name}" for name in names)}
 assert {name for name in sys.modules if name.startswith("esa_pytest")} == light
