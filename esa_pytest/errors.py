@@ -70,7 +70,7 @@ class CacheError(EsaError):
 
 
 class CheckpointError(EsaError):
-    """The weights were reached and are not what they should be (hash, format, architecture)."""
+    """The weights are not what they should be (hash, format, architecture), or not where their entry says."""
 
 
 class DeviceError(EsaError):

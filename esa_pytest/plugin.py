@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from esa_pytest.binding import bind, is_bound
 from esa_pytest.cluster.hooks import ADDRESS, LongestFirst, OnRay, refuse_under_torchrun, silence
 from esa_pytest.evaluation.ranks import is_follower
 from esa_pytest.invocation import run_once
@@ -56,9 +57,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrise whatever uses `esa_baseline` by the matrix."""
+    """Parametrise whatever uses `esa_baseline` by the matrix, where it does not name baselines itself."""
     if FIXTURE in metafunc.fixturenames:
-        metafunc.parametrize(FIXTURE, metafunc.config.stash[SESSION].parameters(), indirect=True)
+        session = metafunc.config.stash[SESSION]
+        if not is_bound(metafunc, session.baselines()):
+            metafunc.parametrize(FIXTURE, session.parameters(), indirect=True)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Bind a test that names its baseline itself."""
+    if is_guarded(item):
+        bind(item, item.config.stash[SESSION].baselines())
 
 
 @pytest.hookimpl(tryfirst=True)

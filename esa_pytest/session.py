@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from esa_pytest.binding import marks_of
 from esa_pytest.errors import SettingError
 from esa_pytest.evaluation.ranks import is_follower
 from esa_pytest.invocation import command_of
@@ -70,24 +71,18 @@ class BaselineSession:
             if name not in known:
                 self._config.addinivalue_line("markers", f"{name}: baselines of the type {name} (esa-pytest)")
 
+    def baselines(self) -> "tuple[Baseline, ...]":
+        """Those of the matrix, for tests that are being collected: pytest would show a SettingError's traceback."""
+        try:
+            return self.settings().baselines
+        except SettingError as error:
+            pytest.fail(str(error), pytrace=False)
+
     def parameters(self) -> list[Any]:
         """One pytest parameter a baseline of the matrix, marked with its type and grouped by its model."""
-        try:
-            baselines = self.settings().baselines
-        except SettingError as error:
-            # pytest is collecting by now, and would show a usage error with its traceback.
-            pytest.fail(str(error), pytrace=False)
-        grouped = self._config.pluginmanager.hasplugin("xdist")
         return [
-            pytest.param(
-                baseline,
-                id=baseline.id,
-                marks=[
-                    getattr(pytest.mark, baseline.type_name),
-                    *([pytest.mark.xdist_group(baseline.model_name)] if grouped else []),
-                ],
-            )
-            for baseline in baselines
+            pytest.param(baseline, id=baseline.id, marks=marks_of(baseline, self._config))
+            for baseline in self.baselines()
         ]
 
     def protect(self, items: Sequence[pytest.Item]) -> None:
@@ -131,11 +126,16 @@ class BaselineSession:
             self._shelf = ModelShelf(
                 device=self.settings().device, rehash=self.settings().rehash, when_dropped=self._guards.clear
             )
+        benchmark = request.getfixturevalue("benchmark") if self._benchmarks() else None
+        if benchmark is not None:
+            # As pytest-benchmark does for a skipped test: who never measured, or could not, is told nothing of a
+            # fixture that only we asked for. By then its own hook has seen how the test ended.
+            request.addfinalizer(lambda: setattr(benchmark, "skipped", True))
         context = CheckContext(
             settings=self.settings(),
             shelf=self._shelf,
             snapshot=request.getfixturevalue("snapshot"),
-            benchmark=request.getfixturevalue("benchmark") if self._benchmarks() else None,
+            benchmark=benchmark,
             update=bool(self._config.option.update_snapshots),
             update_new_only=bool(self._config.option.update_new_snapshots_only),
             command=command_of(request.node),

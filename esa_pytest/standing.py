@@ -46,6 +46,7 @@ class Standing:
         self._selected: set[str] = set()
         self._outcomes: dict[str, str] = {}
         self._reports: dict[str, str] = {}
+        self._unjudged: dict[str, str] = {}
         # The phase in which a test failed.
         self._failed: dict[str, str] = {}
         self._remarks: dict[str, list[str]] = {}
@@ -69,6 +70,8 @@ class Standing:
             self._outcomes[report.nodeid] = str(properties["esa_outcome"])
         if "esa_report" in properties:
             self._reports[report.nodeid] = str(properties["esa_report"])
+        if "esa_unjudged" in properties:
+            self._unjudged[report.nodeid] = str(properties["esa_unjudged"])
         if report.failed:
             self._failed.setdefault(report.nodeid, report.when)
         self._remarks[report.nodeid] = [f"  {properties[name]}" for name in REMARKS if name in properties]
@@ -129,7 +132,19 @@ class Standing:
             lines += [head] if head != above else []
             above = head
             lines += [nodeid, *body, *self._remarks[nodeid]]
-        return [*lines, *self._advice(), *self._tally()]
+        return [*lines, *self._advice(), *self._skipped(), *self._tally()]
+
+    def _skipped(self) -> list[str]:
+        """Why baselines were skipped, which pytest tells under -rs alone; a line a reason, which tests may share."""
+        from esa_pytest.report.layout import first_sentence
+
+        nodeids: dict[str, list[str]] = {}
+        for nodeid, reason in self._unjudged.items():
+            nodeids.setdefault(reason, []).append(nodeid)
+        return [
+            f"esa: not judged {first}{f' and {len(others)} more' if others else ''}: {first_sentence(reason)}"
+            for reason, (first, *others) in nodeids.items()
+        ]
 
     def _tally(self) -> list[str]:
         judged = sum(outcome in JUDGED for outcome in self._outcomes.values())
@@ -160,11 +175,16 @@ class Standing:
     def _parted(self) -> list[str]:
         """Where goldens and ledger are not of one mind."""
         from esa_pytest.errors import LedgerError
-        from esa_pytest.golden.ledger_files import unaccepted_goldens
+        from esa_pytest.golden.ledger import LEDGER_NAME
+        from esa_pytest.golden.ledger_files import lacks_ledger, unaccepted_goldens
 
+        golden_dir = self._settings().golden_dir
         folders = {baseline.id: baseline.folder for baseline in self._settings().baselines}
         try:
-            found = unaccepted_goldens(self._settings().golden_dir, folders)
+            if lacks_ledger(golden_dir, folders.values()):
+                lack = f"holds goldens and no {LEDGER_NAME}, which tells when and why each was accepted"
+                return [f"esa: warning: {golden_dir} {lack}; bring it back, and commit it beside them"]
+            found = unaccepted_goldens(golden_dir, folders)
         except LedgerError as error:
             return [f"esa: warning: {error}"]
         return [

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from esa_pytest.baselines.context_plan import ContextPlan
+from esa_pytest.baselines.refusals import explain, refuse_second_origin
 from esa_pytest.baselines.sources import CorpusSource, DeviceType, Distribution, Entry, ModelSource, Name, PositiveInt
 from esa_pytest.errors import SettingError
 from esa_pytest.homes import expanded
@@ -155,6 +156,10 @@ class Baseline(Entry):
         return f"{self.model_name}__{self.type_name}"
 
 
+# By the key behind which, in a table, such an entry stands.
+_TABLES: dict[str, type[Entry]] = {"types": BaselineType, "context": ContextPlan}
+
+
 def load_catalog(additions: dict[str, Any], *, folder: Path) -> Catalog:
     """The packaged catalog with a user's `[tool.esa]` tables laid over it.
 
@@ -177,22 +182,27 @@ def load_catalog(additions: dict[str, Any], *, folder: Path) -> Catalog:
     for table in ("models", "corpora", "types"):
         known = tables[table]
         for name, entry in additions.get(table, {}).items():
-            known[name] = _completed(table, known.get(name, {}), entry, folder=folder)
+            known[name] = _completed(table, name, known.get(name, {}), entry, folder=folder)
     try:
         return Catalog.model_validate(tables)
     except ValidationError as error:
-        raise SettingError(f"[tool.esa] is not valid: {explain(error)}.") from None
+        raise SettingError(f"[tool.esa] is not valid: {explain(error, _TABLES)}.") from None
 
 
-def _completed(table: str, packaged: dict[str, Any], entry: Any, *, folder: Path) -> Any:
+def _completed(table: str, name: str, packaged: dict[str, Any], entry: Any, *, folder: Path) -> Any:
     """A user's entry with what it may leave out: the source of a model, the other fields of a packaged type."""
     if not isinstance(entry, dict):
         return entry
     completed = _laid_over(packaged, entry) if table == "types" else dict(entry)
     for key in ("path", "config") if table == "models" else ("path",):
         if key in completed:
-            completed[key] = folder / expanded(str(completed[key]), origin=f"{key} in [tool.esa.{table}]")
+            if not isinstance(completed[key], str):
+                raise SettingError(
+                    f"{key} in [tool.esa.{table}.{name}] is {completed[key]!r}; it takes the path as text."
+                )
+            completed[key] = folder / expanded(completed[key], origin=f"{key} in [tool.esa.{table}]")
     if table == "models":
+        refuse_second_origin(name, completed)
         completed.setdefault(
             "source", "hub" if "repo" in completed else "random" if "config" in completed else "folder"
         )
@@ -208,15 +218,6 @@ def _laid_over(packaged: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any
         both = isinstance(value, dict) and isinstance(found.get(key), dict)
         found[key] = _laid_over(found[key], value) if both else value
     return found
-
-
-def explain(error: ValidationError) -> str:
-    """A pydantic error as one clause: which entry, which value, why."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the whole"
-    seen = first["input"]
-    value = f" (seen: {seen!r})" if isinstance(seen, str | int | float | bool) else ""
-    return f"{where}: {first['msg']}{value}"
 
 
 def expand_matrix(matrix: dict[str, Any], catalog: Catalog) -> tuple[Baseline, ...]:

@@ -175,7 +175,7 @@ class Checking:
             forced=refused is not None,
         )
         self._assert_snapshot(measured, location, rewriting=True, entry=entry)
-        self.report.recorded(replace(measurement, record=measured), location, is_first=golden is None)
+        self.report.recorded(replace(measurement, record=measured), location, verdict=verdict, replaced=golden)
         return measured
 
     def _assert_snapshot(

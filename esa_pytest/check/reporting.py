@@ -42,12 +42,23 @@ class CheckReport:
     context: CheckContext
     documents: bool = True
 
-    def recorded(self, measurement: Measurement, location: GoldenLocation, *, is_first: bool) -> None:
-        """The run's record, complete with its noise, is the golden now; `is_first` where it took no other's place."""
-        if is_first and not isinstance(self.baseline.model, RandomModel):
+    def recorded(
+        self, measurement: Measurement, location: GoldenLocation, *, verdict: Verdict | None, replaced: Record | None
+    ) -> None:
+        """The run's record, complete with its noise, is the golden now.
+
+        Args:
+            measurement: of the run.
+            location: of the golden.
+            verdict: what was found by the golden whose place it took.
+            replaced: that golden; None where there was none that could be read.
+        """
+        if replaced is None and not isinstance(self.baseline.model, RandomModel):
             measurement = replace(measurement, notes=(*measurement.notes, *_doubts(measurement)))
         text = lines.recorded_lines(measurement.record, path=self._shown(location), strata=measurement.strata)
-        self._publish(RECORDED, None, measurement, None, location, text)
+        if verdict is not None and replaced is not None:
+            text.insert(1, lines.replaced_line(verdict, measurement.record, replaced))
+        self._publish(RECORDED, None, measurement, None, location, text, replaced=replaced)
 
     def judged(
         self, verdict: Verdict, measurement: Measurement, golden: Record | None, location: GoldenLocation
@@ -111,7 +122,9 @@ class CheckReport:
         now = provenance(settings.root, reason=settings.reason)
         if self.documents:
             write_unjudged(self._output, self._subject, skipped=skipped, error=error, provenance=now)
-        if not skipped:
+        if skipped:
+            self.context.add_property("esa_unjudged", str(error))
+        else:
             self.context.add_property("esa_outcome", type(error).__name__)
 
     def _publish(
@@ -124,6 +137,7 @@ class CheckReport:
         text: list[str],
         *,
         refused: str | None = None,
+        replaced: Record | None = None,
     ) -> None:
         """Write the run's documents and attach its results to the test's report."""
         measured = measurement.record
@@ -144,7 +158,7 @@ class CheckReport:
         text = [*text, *self._benchmarked(verdict, measured, golden), *run_lines(measurement, self.baseline.reported)]
         if self.context.verbosity >= _TELLS_SECONDS:
             text += seconds_lines(measurement.seconds)
-        properties["esa_report"] = "\n".join([lines.environment_line(measured, golden), *text])
+        properties["esa_report"] = "\n".join([lines.environment_line(measured, golden, replaced=replaced), *text])
         for name, value in properties.items():
             self.context.add_property(name, value)
 

@@ -62,7 +62,7 @@ def _records_at(path: Path) -> list[Path]:
                 f"The folder {path} holds no {RECORD_PREFIX}*.json; give the output folder of a run, or its record."
             )
         return found
-    if path.suffix != ".json" or not path.is_file():
+    if path.suffix != ".json" or not path.name.startswith(RECORD_PREFIX) or not path.is_file():
         raise AcceptanceError(
             f"There is no record {path}; give a {RECORD_PREFIX}<device>-<dtype>.json that a run left in its output "
             f"folder (its .npz lies beside it), or a folder that holds some."

@@ -15,6 +15,7 @@ from esa_pytest.report.documents import MANIFEST
 from esa_pytest.report.overview import Overview, overview
 from esa_pytest.report.page import html_page
 from esa_pytest.report.runs import Run, Unreadable, read_run
+from esa_pytest.report.tables import flat
 from esa_pytest.settings import Settings
 
 REPORT = "report.html"
@@ -43,6 +44,7 @@ def report_lines(settings: Settings, folder: Path | None, *, output: Path | None
         yield from digest_lines(seen)
     else:
         yield from comparison_lines(found)
+        yield from _unwanted_lines(settings, found)
     if output is None and markdown:
         return
     path = folder / REPORT if output is None else output
@@ -53,6 +55,18 @@ def report_lines(settings: Settings, folder: Path | None, *, output: Path | None
         raise EsaError(f"The report {path} cannot be written ({error.strerror}); name another with --output.") from None
     if not markdown:
         yield f"esa: the report is {path}"
+
+
+def _unwanted_lines(settings: Settings, found: Sequence[Run | Unreadable]) -> Iterator[str]:
+    wanted = {name for baseline in settings.baselines for name in (baseline.id, baseline.folder)}
+    for name in (_name(run) for run in found):
+        if name not in wanted:
+            yield f"esa: no entry of the matrix wants {flat(name)}; remove its folder by hand if nobody needs it"
+
+
+def _name(run: Run | Unreadable) -> str:
+    """A run's baseline, and where that cannot be read its folder."""
+    return run.baseline if isinstance(run, Run) else run.folder
 
 
 def found_runs(folder: Path) -> list[Run | Unreadable]:
@@ -74,8 +88,7 @@ def _run(path: Path) -> Run | Unreadable:
 
 def _seen(settings: Settings, folder: Path, found: Sequence[Run | Unreadable]) -> Overview:
     now = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="minutes")
-    # By its name, and where that cannot be read by its folder.
-    there = {run.baseline if isinstance(run, Run) else run.folder for run in found}
+    there = {_name(run) for run in found}
     histories, trouble = _histories(settings)
     shown = folder.relative_to(settings.root) if folder.is_relative_to(settings.root) else folder
     return overview(

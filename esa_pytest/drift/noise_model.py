@@ -6,7 +6,16 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from esa_pytest.drift.paired import Blocks, Shape, blocks_of, num_outlying, scale_of, shape_of, winsorised_rms
+from esa_pytest.drift.paired import (
+    WINSORISED,
+    Blocks,
+    Shape,
+    blocks_of,
+    num_outlying,
+    scale_of,
+    shape_of,
+    winsorised_rms,
+)
 from esa_pytest.drift.predictive import Predictive, Spread, Tail, Values
 from esa_pytest.records import Noise, Probe, Record
 
@@ -179,4 +188,7 @@ def why_unmeasured(noise: Noise | None) -> str | None:
         return "the golden was recorded without its noise"
     if len(noise.moved) < LEAST_VARIANTS:
         return f"only {len(noise.moved)} harmless changes moved a bit when the golden was recorded"
+    # Without a usual size there is nothing that a drift could be a multiple of.
+    if np.median([winsorised_rms(variant.drift.astype(np.float64)) for variant in noise.moved]) == 0:
+        return f"most harmless changes moved fewer than {WINSORISED:.0%} of the tokens when the golden was recorded"
     return None

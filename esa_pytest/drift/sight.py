@@ -83,8 +83,11 @@ def detectable_rms(model: NoiseModel, rate: float, rules: Rules = DEFAULT_RULES)
     """The rms of an effect that needs no help from noise, which some harmless change has next to none of."""
     bound, _ = rules.widened("rms", math.exp(model.log_rms.quantile(1 - rate)), MEASURED)
     # Winsorised, an effect counts for less than its own rms: a normal one by a fiftieth, one with tails by more.
-    whole = np.sqrt(np.mean(np.square(model.drift), axis=-1))
-    return bound * max(1.03, float(np.median(whole / winsorised_rms(model.drift))))
+    counted = winsorised_rms(model.drift)
+    # A change that moved fewer tokens than are winsorised counts for nothing and says nothing of how much they take.
+    spread = counted > 0
+    whole = np.sqrt(np.mean(np.square(model.drift[spread]), axis=-1))
+    return bound * max(1.03, float(np.median(whole / counted[spread])))
 
 
 def detectable_token(model: NoiseModel, rate: float) -> float:

@@ -115,13 +115,29 @@ def versions(packages: Sequence[str] = ()) -> dict[str, str]:
         "version.platform": f"{platform.system()}-{platform.machine()}",
     }
     for package in (*PACKAGES, *packages):
-        try:
-            found[f"version.{package}"] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        version = _version(package)
+        if version is not None:
+            found[f"version.{package}"] = version
     # The libraries that torch was built with decide the kernels as much as torch does.
     configuration = torch.__config__.show()
     for name, pattern in (("onednn", r"MKL-DNN v([\d.]+)"), ("mkl", r"Math Kernel Library Version ([\d.]+)")):
         if match := re.search(pattern, configuration):
             found[f"version.{name}"] = match[1]
     return found
+
+
+def missing_package_notes(packages: Sequence[str]) -> tuple[str, ...]:
+    """A sentence for each distribution that a user wants recorded and that is not here: a typo would go unseen."""
+    return tuple(
+        f"{package!r} of [tool.esa] packages is not installed here, so no version of it is recorded; correct its name, "
+        f"or install it."
+        for package in packages
+        if _version(package) is None
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -11,7 +11,7 @@ reader would have to guess what a torn line meant; a ledger is some kilobytes, s
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from esa_pytest.errors import AcceptanceError, GoldenError, LedgerError
@@ -98,6 +98,16 @@ def unaccepted_goldens(golden_dir: Path, folders: Mapping[str, str]) -> list[Pat
         if location.json.exists() and seal_at(location) != entries[-1].new.judged_sha256:
             found.append(location.json)
     return found
+
+
+def lacks_ledger(golden_dir: Path, folders: Iterable[str]) -> bool:
+    """Whether there are goldens in these folders and no ledger that tells of any, as where it was not committed.
+
+    Raises:
+        LedgerError: there is one, and it cannot be read.
+    """
+    is_there = any(any((golden_dir / folder).glob("[!.]*.json")) for folder in folders)
+    return is_there and not read_ledger(golden_dir)
 
 
 def seal_at(location: GoldenLocation) -> str | None:

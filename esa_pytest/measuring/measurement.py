@@ -15,6 +15,7 @@ from esa_pytest.evaluation.preparation import prepare_for
 from esa_pytest.evaluation.prepared import Prepared
 from esa_pytest.evaluation.text_bytes import scored_bytes
 from esa_pytest.golden.assembly import assemble
+from esa_pytest.golden.environment import missing_package_notes
 from esa_pytest.measuring.consistency import measure_consistency
 from esa_pytest.measuring.shelf import Shelved
 from esa_pytest.records import Consistency, Metrics, Record
@@ -112,7 +113,12 @@ def measure(
     return Measurement(
         record=record,
         seconds=seconds,
-        notes=(*model.notes, *prepared.notes, *_halving_notes(prepared, done[0])),
+        notes=(
+            *model.notes,
+            *prepared.notes,
+            *_halving_notes(prepared, done[0]),
+            *missing_package_notes(baseline.packages),
+        ),
         strata=stratum_metrics(done[0].scores, record.strata) if record.metrics else {},
         consistency=consistency,
         first=done[0],

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -48,7 +48,8 @@ class Drift:
     reference_rms: float
     first_moved: str | None
     seen_by: tuple[Tier, ...]
-    verdict: Verdict
+    # Every statistic of every tier: too much for pytest's account of a failed assertion.
+    verdict: Verdict = field(repr=False)
 
 
 class PerturbedRun(Perturbed):
@@ -80,6 +81,10 @@ class PerturbedRun(Perturbed):
         self._guarded = guarded
         self._record: Record | None = None
         self._drift: Drift | None = None
+
+    def __repr__(self) -> str:
+        """What was done, as a failed assertion shows it."""
+        return f"<PerturbedRun: {'; '.join(map(str, self.applied)) or 'not begun'}>"
 
     @property
     def record(self) -> Record:

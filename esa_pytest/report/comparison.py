@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from esa_pytest.report.cards import BROKEN, SKIPPED, standing_of
 from esa_pytest.report.columns import aligned
 from esa_pytest.report.figures import Bars, Figure
-from esa_pytest.report.layout import count
+from esa_pytest.report.layout import count, first_sentence
 from esa_pytest.report.reported import REMARK
 from esa_pytest.report.resource_table import peak_gib
 from esa_pytest.report.runs import Run, Unreadable
@@ -22,19 +23,34 @@ _REPORTED = (
 
 
 def comparison_lines(runs: Sequence[Run | Unreadable]) -> list[str]:
-    """One row a run, and below it one of what was reported, where anything was."""
+    """One row a run, and below it one of what was reported, where anything was; then why some came to no verdict."""
     rows: list[tuple[str, ...]] = [_HEADING]
     for run in runs:
         if isinstance(run, Unreadable):
             rows.append((flat(run.folder), "unreadable", *([NOTHING] * (len(_HEADING) - 2))))
             continue
-        rows.append(_terminal_row(flat(run.name), flat(run.outcome), _measured(run), _bits_per_byte(run)))
+        rows.append(_terminal_row(flat(run.name), flat(_outcome(run)), _measured(run), _bits_per_byte(run)))
         if run.reported:
             rows.append(_terminal_row("  reported", "", run.reported, None))
     lines = aligned(rows, right=frozenset(range(2, len(_HEADING))))
+    reasons = [_reason_line(run) for run in runs if standing_of(run) in (BROKEN, SKIPPED)]
+    if reasons:
+        lines += ["", *reasons]
     if any(isinstance(run, Run) and run.reported for run in runs):
         lines += ["", f"reported: {REMARK}"]
     return [*lines, f"esa: {count(len(runs), 'baseline')}"]
+
+
+def _outcome(run: Run) -> str:
+    """The verdict's word; where there is none how the run stands, since the class of an error tells nobody anything."""
+    standing = standing_of(run)
+    return standing.word if standing in (BROKEN, SKIPPED) else run.outcome
+
+
+def _reason_line(run: Run | Unreadable) -> str:
+    if isinstance(run, Unreadable):
+        return f"{flat(run.folder)} is {BROKEN.word}: its manifest cannot be read ({flat(run.cause)})."
+    return f"{flat(run.name)} is {_outcome(run)}: {flat(first_sentence(run.reason or run.outcome))}"
 
 
 def comparison_tables(runs: Sequence[Run]) -> tuple[Table, ...]:

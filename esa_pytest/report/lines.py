@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from esa_pytest.drift.judge import environment_changes
-from esa_pytest.drift.noise_model import LEAST_VARIANTS
+from esa_pytest.drift.noise_model import why_unmeasured
 from esa_pytest.drift.reference import WEAK_ABOVE, allowed_rms
 from esa_pytest.records import Calibration, Change, MetricRow, Metrics, Noise, Outcome, ProbeNoise, Record, Verdict
 from esa_pytest.report.advice import REASON, Advice, advice_on
@@ -26,20 +26,25 @@ SPOKEN = {
 }
 
 
-def environment_line(measured: Record, golden: Record | None) -> str:
-    """The line that says where this ran and what it was compared with."""
+def environment_line(measured: Record, golden: Record | None, *, replaced: Record | None = None) -> str:
+    """The line that says where this ran and what it was compared with, or which golden a recording replaced."""
     environment = measured.environment
     where = f"{measured.device} ({environment.get('cuda.device') or environment.get('cpu.instruction_set')})"
     versions = [f"{name} {environment.get(f'version.{name}')}" for name in ("torch", "transformers")]
-    return " · ".join(["esa: " + where, *versions, _compared_with(measured, golden)])
+    told = _compared_with(measured, golden) if replaced is None else f"replaces the {_golden_of(replaced)}"
+    return " · ".join(["esa: " + where, *versions, told])
 
 
 def _compared_with(measured: Record, golden: Record | None) -> str:
     if golden is None:
         return "no golden"
     differing = len(environment_changes(golden.environment, measured.environment))
-    age = f"golden of {str(golden.provenance.get('utc'))[:10]}"
+    age = _golden_of(golden)
     return f"{age}, same environment" if differing == 0 else f"{age}, {count(differing, 'difference')} in environment"
+
+
+def _golden_of(golden: Record) -> str:
+    return f"golden of {str(golden.provenance.get('utc'))[:10]}"
 
 
 def passed_lines(verdict: Verdict, measured: Record, golden: Record, strata: Mapping[str, Metrics]) -> list[str]:
@@ -120,6 +125,13 @@ def recorded_lines(measured: Record, *, path: str, strata: Mapping[str, Metrics]
     ]
 
 
+def replaced_line(verdict: Verdict, measured: Record, golden: Record) -> str:
+    """What a recording replaces: how it was judged by that golden, and what becomes of the loss."""
+    assert measured.metrics is not None and golden.metrics is not None  # noqa: PT018, S101  (checked when packed)
+    losses = f"loss {golden.metrics.mean_nll:.4f} -> {measured.metrics.mean_nll:.4f}"
+    return labelled("replaces", f"{verdict.outcome} from the {_golden_of(golden)}: {losses}")
+
+
 def noise_lines(measured: Record) -> list[str]:
     """What harmless changes do to the scores of this model, and to its float32 reference."""
     return [*_score_noise_lines(measured.noise), *_reference_noise_lines(measured.probe_noise)]
@@ -131,7 +143,7 @@ def _score_noise_lines(noise: Noise | None) -> list[str]:
     sizes = [float(np.sqrt(np.mean(np.square(variant.drift, dtype=np.float64)))) for variant in noise.moved]
     size = f"bf16 noise rms {min(sizes):.1e} to {max(sizes):.1e} nats" if sizes else "no harmless change moved a bit"
     patterns = count(noise.distinct_bit_patterns, "bit pattern")
-    few = "" if len(noise.moved) >= LEAST_VARIANTS else "; too few to judge by"
+    few = "" if why_unmeasured(noise) is None else "; too few to judge by"
     return [
         labelled("noise", f"{size} over {patterns}, {noise.nll.size} tokens ({_kinds(noise)}){few}"),
         *(labelled("", sentence) for sentence in noise.untried),

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from esa_pytest.golden.environment import variables
+from esa_pytest.golden.environment import missing_package_notes, variables, versions
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,13 @@ def test_a_variable_that_may_change_bits_belongs_to_it(name: str, monkeypatch: p
 def test_a_variable_that_changes_none_does_not(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {name: "True"})
     assert variables() == {}
+
+
+def test_a_package_of_the_users_that_is_not_here_is_told() -> None:
+    assert missing_package_notes(("numpy", "no-such-kernels")) == (
+        (
+            "'no-such-kernels' of [tool.esa] packages is not installed here, so no version of it is recorded; correct "
+            "its name, or install it."
+        ),
+    )
+    assert "version.no-such-kernels" not in versions(("no-such-kernels",))

@@ -16,7 +16,6 @@ from esa_pytest.baselines.sources import FolderModel
 from esa_pytest.errors import (
     CheckpointError,
     DeviceError,
-    ModelUnavailableError,
     RemoteCodeError,
     TokenizerMismatchError,
 )
@@ -147,8 +146,8 @@ def test_an_unknown_kind_of_model_is_refused(own_checkpoint: Path) -> None:
     )
 
 
-def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(ModelUnavailableError) as caught:
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
         _located(tmp_path / "gone")
     assert str(caught.value) == (
         f"There is no checkpoint folder {tmp_path / 'gone'}; correct the path of the model in [tool.esa.models]."

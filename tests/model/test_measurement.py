@@ -5,7 +5,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -233,16 +233,19 @@ def test_the_shelf_keeps_the_last_model_and_drops_it_before_it_loads_another(
     assert second() is None
 
 
-def test_an_unavailable_model_is_found_out_once(baseline: Baseline, tmp_path: Path) -> None:
+def test_an_unavailable_model_is_found_out_once(baseline: Baseline, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def absent(model: object, **_: object) -> NoReturn:
+        asked.append(model)
+        raise ModelUnavailableError("nobody answers")
+
+    monkeypatch.setattr("esa_pytest.measuring.shelf.locate", absent)
     shelf = ModelShelf(device="cpu")
-    absent = baseline.model_copy(update={"model": FolderModel(path=tmp_path / "absent")})
-    sentences = []
     for _ in range(2):
-        with pytest.raises(ModelUnavailableError) as caught:
-            shelf.get(absent)
-        sentences.append(str(caught.value))
-        (tmp_path / "absent").mkdir(exist_ok=True)
-    assert sentences[0] == sentences[1]
+        with pytest.raises(ModelUnavailableError, match="nobody answers"):
+            shelf.get(baseline)
+    assert asked == [baseline.model]
 
 
 def test_a_damaged_model_is_refused_and_the_next_one_loads(baseline: Baseline, tmp_path: Path) -> None:

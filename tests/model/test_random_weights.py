@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from esa_pytest.baselines.sources import RandomModel
-from esa_pytest.errors import CheckpointError, ModelUnavailableError
+from esa_pytest.errors import CheckpointError
 from esa_pytest.evaluation.availability import Availability, availability
 from esa_pytest.evaluation.checkpoints import Checkpoint, locate
 from esa_pytest.evaluation.fresh import bits_of
@@ -113,8 +113,8 @@ def test_it_needs_no_hub_and_no_folder(shape: Path) -> None:
     assert availability(RandomModel(config=shape), hub=Hub()) == Availability(state="made on the device")
 
 
-def test_a_shape_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(ModelUnavailableError) as caught:
+def test_a_shape_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
         _located(tmp_path / "gone.json", seed=3)
     assert str(caught.value) == (
         f"There is no config {tmp_path / 'gone.json'} (No such file or directory); correct the config of the model in "

@@ -57,6 +57,10 @@ def test_baseline(esa_baseline):
 """
 
 
+# Of a model that no machine has: no test asks the hub for it.
+OF_THE_HUB = 'repo = "org/name"\nrevision = "0123456789abcdef0123456789abcdef01234567"'
+
+
 @dataclass(frozen=True, kw_only=True)
 class Project:
     """A user's project."""

@@ -244,6 +244,7 @@ class TestUntrusted:
         ("name", "sentence"),
         [
             ("gone.json", "There is no record {path}; give a record-<device>-<dtype>.json that a run left in its "),
+            ("manifest.json", "There is no record {path}; give a record-<device>-<dtype>.json that a run left in its "),
             ("record-cpu-bfloat16.npz", "There is no record {path}; give a record-<device>-<dtype>.json that a run "),
             ("empty", "The folder {path} holds no record-*.json; give the output folder of a run, or its record."),
         ],
@@ -253,6 +254,7 @@ class TestUntrusted:
     ) -> None:
         (tmp_path / "empty").mkdir()
         (tmp_path / "record-cpu-bfloat16.npz").touch()
+        (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
         status, lines, complaint = run(capsys, "accept", tmp_path / name)
         assert (status, lines) == (REFUSED, [])
         assert complaint.startswith("esa: " + sentence.format(path=tmp_path / name))

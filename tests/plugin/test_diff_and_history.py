@@ -149,6 +149,14 @@ class TestHistory:
         shutil.rmtree(recorded.golden.parent)
         assert "accepted last is missing or cannot be read" in run(capsys, "history")[1][-1]
 
+    def test_goldens_without_their_ledger_are_told(self, recorded: Project) -> None:
+        (goldens_of(recorded) / "ledger.jsonl").unlink()
+        result = recorded.run()
+        assert result.ret == OK
+        result.stdout.fnmatch_lines(
+            ["esa: warning: *baselines_golden holds goldens and no ledger.jsonl, which tells when and why each was *"]
+        )
+
     def test_nothing_accepted_is_told(self, project: Project, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(capsys, "history")[2] == (
             f"esa: The ledger {goldens_of(project) / 'ledger.jsonl'} tells of no acceptance; record a golden with: "

@@ -127,6 +127,13 @@ def test_a_degenerate_corpus_is_told_with_its_number(project: Project, bits_take
     )
 
 
+def test_a_package_that_is_not_installed_is_told(recorded: Project) -> None:
+    recorded.add("[tool.esa.models.tiny]", '[tool.esa]\npackages = ["my-kernals"]\n\n[tool.esa.models.tiny]')
+    recorded.run().stdout.fnmatch_lines(
+        ["  note: 'my-kernals' of [[]tool.esa[]] packages is not installed here, so no version of it is recorded; *"]
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

@@ -175,21 +175,18 @@ def test_changed_weights_on_disk_are_changed_inputs(recorded: Project) -> None:
     result.stdout.fnmatch_lines(["  model.architecture is MistralForCausalLM, the golden has LlamaForCausalLM; *"])
 
 
-def test_every_baseline_skipped_is_not_green(recorded: Project) -> None:
+def test_a_path_that_leads_nowhere_is_broken_and_no_skip(recorded: Project) -> None:
     recorded.add(str(recorded.checkpoint), "nowhere")
-    result = recorded.run("-rs")
-    assert result.ret == Status.NOT_JUDGED
-    result.assert_outcomes(skipped=1)
+    result = recorded.run("--esa-allow-unjudged")
+    assert result.ret == Status.BROKEN
+    result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "esa: nothing was judged, so this run has not passed (--esa-allow-unjudged accepts that)",
+            "esa: tiny-smoke could not be judged. There is no checkpoint folder *nowhere; correct the path of *",
             "esa: judged 0 of 1",
-            "*There is no checkpoint folder *nowhere; correct the path of the model in *",
         ]
     )
-    allowed = recorded.run("--esa-allow-unjudged")
-    assert allowed.ret == pytest.ExitCode.OK
-    allowed.stdout.fnmatch_lines(["esa: nothing was judged, which --esa-allow-unjudged accepts"])
+    assert recorded.manifest()["state"] == "error"
 
 
 def test_a_test_that_never_checks_is_not_green(recorded: Project) -> None:

@@ -16,8 +16,8 @@ LIGHT = """
 import sys
 import esa_pytest.plugin
 names = (
-    "cluster", "cluster.hooks", "errors", "evaluation", "evaluation.ranks", "exit_status", "invocation", "options",
-    "plugin", "resume", "resume.hooks", "session", "standing", "stash",
+    "binding", "cluster", "cluster.hooks", "errors", "evaluation", "evaluation.ranks", "exit_status", "invocation",
+    "options", "plugin", "resume", "resume.hooks", "session", "standing", "stash",
 )
 light = {"esa_pytest", *(f"esa_pytest.{name}" for name in names)}
 assert {name for name in sys.modules if name.startswith("esa_pytest")} == light
@@ -69,6 +69,26 @@ def test_no_option_of_another_plugin_removes_the_verdict(recorded: Project, argu
 def test_a_drift_still_fails_under_them(recorded: Project, arguments: tuple[str, ...]) -> None:
     recorded.write_text("Another text, as long. " * 60)
     assert recorded.run(*arguments).ret == pytest.ExitCode.TESTS_FAILED
+
+
+BREAKS = {
+    "before it measures": "def test_baseline(esa_baseline):\n    esa_baseline.check()\n",
+    "in a fixture": "def test_baseline(esa_baseline, esa_model):\n    pass\n",
+}
+
+
+@pytest.mark.parametrize("source", BREAKS.values(), ids=BREAKS)
+def test_what_breaks_is_told_nothing_of_a_benchmark_that_was_not_used(recorded: Project, source: str) -> None:
+    recorded.write_test(source)
+    recorded.add(str(recorded.checkpoint), "nowhere")
+    result = recorded.run("-W", "error")
+    assert sum(result.parseoutcomes().values()) == 1
+    result.stdout.no_fnmatch_line("*fixture was not used*")
+
+
+def test_a_test_that_measures_nothing_is_not_warned(recorded: Project) -> None:
+    recorded.write_test("def test_baseline(esa_baseline):\n    assert esa_baseline.id\n")
+    recorded.run("-W", "error").assert_outcomes(passed=1)
 
 
 def test_workers_judge_and_the_controller_counts(recorded: Project) -> None:

@@ -67,7 +67,7 @@ def test_a_model_name_that_could_leave_its_folder_is_refused(project: Project, n
 
 def test_a_hub_model_without_a_pinned_revision_is_refused(project: Project) -> None:
     project.add("[tool.esa.corpora", '[tool.esa.models.hub]\nrepo = "org/name"\nrevision = "main"\n[tool.esa.corpora')
-    refused(project, "[[]tool.esa] is not valid: models.hub.hub.revision: String should match pattern *(seen: 'main').")
+    refused(project, "[[]tool.esa] is not valid: models.hub.revision: String should match pattern *(seen: 'main').")
 
 
 def test_a_type_that_names_an_unknown_corpus_is_told(project: Project) -> None:

@@ -57,6 +57,15 @@ assert esa_baseline.check().outcome is Outcome.IDENTICAL
     result.stdout.fnmatch_lines(["*esa: judged 1 of 1"])
 
 
+def test_failed_assertion_shows_the_numbers_and_not_every_statistic(recorded: Project) -> None:
+    result = run(recorded, "with esa_perturb(NAME, zero=(0, 0)) as run:\n    assert run.drift.mean_nll > 100")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["E * where * = Drift(mean_nll=*).mean_nll", f"E * <PerturbedRun: zero, 1 number of {NAME}>*"]
+    )
+    result.stdout.no_fnmatch_line("*Verdict(*")
+
+
 def test_several_at_once_and_kinds_as_objects(recorded: Project) -> None:
     run(
         recorded,

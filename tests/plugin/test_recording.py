@@ -36,6 +36,19 @@ class TestRecording:
         assert second.new.judged_sha256 == golden["judged_sha256"]
         assert second.utc == golden["provenance"]["utc"]
 
+    def test_what_is_replaced_is_told(self, recorded: Project) -> None:
+        perturb(recorded, SMALL)
+        result = recorded.run("--snapshot-update")
+        first, second = ledger_of(recorded)
+        day, losses = first.utc[:10], f"{first.new.mean_nll:.4f} -> {second.new.mean_nll:.4f}"
+        result.stdout.fnmatch_lines(
+            [
+                f"esa: cpu * · replaces the golden of {day}",
+                "  recorded       *",
+                f"  replaces       unexplained-bits from the golden of {day}: loss {losses}",
+            ]
+        )
+
     def test_a_run_that_writes_nothing_tells_nothing(self, recorded: Project) -> None:
         before = contents(goldens_of(recorded))
         assert recorded.run().ret == OK

@@ -11,7 +11,7 @@ import pytest
 from esa_pytest.cli import main
 from esa_pytest.exit_status import Status
 from esa_pytest.measuring import measurement
-from tests.plugin.conftest import Project
+from tests.plugin.conftest import OF_THE_HUB, Project
 
 DRIFTING = """
 import torch
@@ -25,11 +25,12 @@ def test_baseline(esa_baseline):
 
 
 @pytest.fixture
-def mixed(recorded: Project) -> Project:
-    """A project of one baseline with a golden, one whose model is not there, and one without a golden."""
+def mixed(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project of one baseline with a golden, one whose model cannot be had, and one without a golden."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     recorded.add(
         "[tool.esa.corpora.mine]",
-        f'[tool.esa.models.gone]\npath = "nowhere"\n\n[tool.esa.models.new]\npath = "{recorded.checkpoint}"\n\n'
+        f'[tool.esa.models.gone]\n{OF_THE_HUB}\n\n[tool.esa.models.new]\npath = "{recorded.checkpoint}"\n\n'
         "[tool.esa.corpora.mine]",
     )
     recorded.add('smoke = ["tiny"]', 'smoke = ["tiny", "gone", "new"]')
@@ -54,8 +55,8 @@ def test_a_pass_a_skip_and_an_error_each_leave_their_manifest_and_are_reported(
     assert mixed.run().ret == Status.BROKEN
     assert manifest(mixed, "tiny__smoke")["state"] == "passed"
     gone, new = manifest(mixed, "gone__smoke"), manifest(mixed, "new__smoke")
-    assert (gone["state"], gone["outcome"]) == ("skipped", "ModelUnavailableError")
-    assert gone["reason"].startswith("There is no checkpoint folder ")
+    assert (gone["state"], gone["outcome"]) == ("skipped", "HubUnreachableError")
+    assert gone["reason"].startswith("The model org/name at ")
     assert (new["state"], new["outcome"]) == ("error", "GoldenMissingError")
     assert new["test_command"] == "pytest 'test_it.py::test_baseline[new-smoke]'"
     # What was measured can be accepted all the same.
@@ -66,6 +67,11 @@ def test_a_pass_a_skip_and_an_error_each_leave_their_manifest_and_are_reported(
     lines = printed(capsys).splitlines()
     page = mixed.output.parent / "report.html"
     assert [line.split()[0] for line in lines[1:4]] == ["gone-smoke", "new-smoke", "tiny-smoke"]
+    assert lines[4:7] == [
+        "",
+        f"gone-smoke is not judged: {gone['reason']}",
+        f"new-smoke is broken: {new['reason']}",
+    ]
     assert lines[-2:] == ["esa: 3 baselines", f"esa: the report is {page}"]
     html = page.read_text(encoding="utf-8")
     assert "these left nothing here: never-smoke." in html
@@ -75,6 +81,13 @@ def test_a_pass_a_skip_and_an_error_each_leave_their_manifest_and_are_reported(
     markdown = printed(capsys, "--markdown")
     assert markdown.startswith("## Baselines: 1 broken · 1 not judged · 1 passed\n")
     assert not page.exists()
+
+
+def test_a_run_that_the_matrix_wants_no_more_is_told(recorded: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no entry of the matrix" not in printed(capsys)
+    recorded.add('smoke = ["tiny"]', 'smoke = ["smollm2-135m"]')
+    unwanted = "esa: no entry of the matrix wants tiny-smoke; remove its folder by hand if nobody needs it"
+    assert unwanted in printed(capsys).splitlines()
 
 
 def test_a_drift_outweighs_what_is_broken_and_its_manifest_says_what_to_do(mixed: Project) -> None:
@@ -91,9 +104,10 @@ def test_a_drift_outweighs_what_is_broken_and_its_manifest_says_what_to_do(mixed
     assert found["text"]["num_bytes"] == found["metrics"]["num_scored_tokens"] == 256
 
 
-def test_a_verdict_of_yesterday_is_none_of_today(recorded: Project) -> None:
+def test_a_verdict_of_yesterday_is_none_of_today(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     assert recorded.manifest()["state"] == "recorded"
-    recorded.add(str(recorded.checkpoint), "nowhere")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    recorded.add(f'path = "{recorded.checkpoint}"', OF_THE_HUB)
     assert recorded.run().ret == Status.NOT_JUDGED
     assert recorded.manifest()["state"] == "skipped"
     assert not (recorded.output / "results_summary.json").exists()

@@ -16,9 +16,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from esa_pytest.evaluation.byte_tokenizer import write_byte_tokenizer
 from esa_pytest.exit_status import Status
 from tests.model.tiny import build_network
-from tests.plugin.conftest import Project
+from tests.plugin.conftest import OF_THE_HUB, Project
 
-HUB_MODEL = 'repo = "org/name"\nrevision = "0123456789abcdef0123456789abcdef01234567"'
 SILENT = "the hub https://hub.invalid does not answer within 2 s"
 Cause = Callable[[Project, pytest.MonkeyPatch], None]
 
@@ -38,7 +37,7 @@ class FakeApi:
 
 def on_the_hub(project: Project, monkeypatch: pytest.MonkeyPatch, **answers: Any) -> None:
     """Make the project's model one of the hub, which answers so."""
-    project.add(f'path = "{project.checkpoint}"', HUB_MODEL)
+    project.add(f'path = "{project.checkpoint}"', OF_THE_HUB)
     monkeypatch.setattr("esa_pytest.evaluation.hub.cached_snapshot", lambda _: None)
     monkeypatch.setattr("esa_pytest.evaluation.hub._why_unreachable", lambda: None)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")
@@ -109,7 +108,7 @@ def too_little_memory(project: Project, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def of_a_data_set(project: Project) -> None:
-    project.add('path = "mine.txt"', f'{HUB_MODEL}\nsplit = "test"')
+    project.add('path = "mine.txt"', f'{OF_THE_HUB}\nsplit = "test"')
 
 
 def corpus_unreachable(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +187,7 @@ def test_what_cannot_be_judged_is_one_skip_and_not_green_and_a_failure_if_strict
     skipped.assert_outcomes(skipped=1)
     skipped.stdout.fnmatch_lines(
         [
+            f"esa: not judged test_it.py::test_baseline[[]tiny-smoke]: {sentence}",
             "esa: nothing was judged, so this run has not passed (--esa-allow-unjudged accepts that)",
             "esa: judged 0 of 1",
             f"SKIPPED [[]1] *: {sentence}",
@@ -199,6 +199,13 @@ def test_what_cannot_be_judged_is_one_skip_and_not_green_and_a_failure_if_strict
     strict.stdout.fnmatch_lines([f"esa: tiny-smoke could not be judged. {sentence}"])
     strict.stdout.no_fnmatch_line("*Traceback*")
     strict.stdout.no_fnmatch_line("*Error*:*")
+
+
+def test_a_run_that_judges_nothing_may_be_allowed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    too_little_memory(project, monkeypatch)
+    result = project.run("--esa-allow-unjudged")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["esa: nothing was judged, which --esa-allow-unjudged accepts"])
 
 
 def test_the_variable_asks_for_strictness(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,17 +221,21 @@ def test_the_ini_key_asks_for_strictness(project: Project, monkeypatch: pytest.M
     project.run("-o", "esa_strict=true").assert_outcomes(failed=1)
 
 
-def with_an_unreachable_neighbour(recorded: Project) -> None:
-    recorded.add("[tool.esa.corpora.mine]", '[tool.esa.models.gone]\npath = "nowhere"\n\n[tool.esa.corpora.mine]')
+def with_an_unreachable_neighbour(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    recorded.add("[tool.esa.corpora.mine]", f"[tool.esa.models.gone]\n{OF_THE_HUB}\n\n[tool.esa.corpora.mine]")
     recorded.add('smoke = ["tiny"]', 'smoke = ["tiny", "gone"]')
 
 
-def test_a_skip_beside_a_judged_baseline_leaves_the_run_green(recorded: Project) -> None:
-    with_an_unreachable_neighbour(recorded)
+def test_a_skip_beside_a_judged_baseline_leaves_the_run_green(
+    recorded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_an_unreachable_neighbour(recorded, monkeypatch)
     result = recorded.run()
     assert result.ret == pytest.ExitCode.OK
     result.assert_outcomes(passed=1, skipped=1)
-    result.stdout.fnmatch_lines(["esa: judged 1 of 2"])
+    result.stdout.fnmatch_lines(["esa: not judged *[[]gone-smoke]: The model org/name at *", "esa: judged 1 of 2"])
     strict = recorded.run("--esa-strict")
     assert strict.ret == Status.NOT_JUDGED
     strict.assert_outcomes(passed=1, failed=1)
@@ -233,15 +244,15 @@ def test_a_skip_beside_a_judged_baseline_leaves_the_run_green(recorded: Project)
 
 def sentences(result: pytest.RunResult) -> list[str]:
     """What a run says of the baselines, the figures of one process (time, memory) aside."""
-    wanted = ("esa: judged", "esa: nothing", "SKIPPED", "  identical", "  strata", "  would have caught")
+    wanted = ("esa: judged", "esa: not", "SKIPPED", "  identical", "  strata", "  would have caught")
     return sorted(line.partition(" · memory ")[0] for line in result.outlines if line.startswith(wanted))
 
 
-def test_workers_say_and_count_the_same(recorded: Project) -> None:
-    with_an_unreachable_neighbour(recorded)
+def test_workers_say_and_count_the_same(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_an_unreachable_neighbour(recorded, monkeypatch)
     alone = recorded.run("-rs")
     shared = recorded.run_apart("-rs", "-n", "2", "--dist", "loadgroup")
-    assert len(sentences(alone)) == 5
+    assert len(sentences(alone)) == 6
     assert sentences(shared) == sentences(alone)
     assert shared.ret == alone.ret == pytest.ExitCode.OK
 
@@ -264,5 +275,10 @@ def test_an_unreachable_model_is_asked_for_once_a_session(project: Project, monk
     project.add('smoke = ["tiny"]', 'smoke = ["tiny"]\nstandard = ["tiny"]')
     result = project.run("-rs")
     result.assert_outcomes(skipped=2)
-    result.stdout.fnmatch_lines([f"SKIPPED [[]2] *: {CAUSES[gated]}"])
+    result.stdout.fnmatch_lines(
+        [
+            f"esa: not judged test_it.py::test_baseline[[]tiny-smoke] and 1 more: {CAUSES[gated]}",
+            f"SKIPPED [[]2] *: {CAUSES[gated]}",
+        ]
+    )
     assert asked == ["org/name"]

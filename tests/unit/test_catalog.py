@@ -57,30 +57,41 @@ def test_additions_leave_the_packaged_entries() -> None:
 @pytest.mark.parametrize(
     ("additions", "told"),
     [
-        ({"models": {"mine": {}}}, "models.mine.folder.path: Field required"),
-        ({"models": {"mine": "m"}}, "models.mine"),
+        ({"models": {"mine": {}}}, "models.mine.path: Field required"),
+        ({"models": {"mine": "m"}}, "models.mine: it takes a table (seen: 'm')."),
         (
             {"models": {"mine": {"path": "m", "dtype": "int8"}}},
-            "models.mine.folder.dtype: Extra inputs are not permitted",
+            "models.mine.dtype: there is no such key; valid keys are attention, bos, device_map, gpus, path, source, ",
         ),
         ({"models": {"mine": {"path": "m", "bos": "always"}}}, "(seen: 'always')"),
         ({"models": {"mine": {"repo": "org/name", "revision": "main"}}}, "(seen: 'main')"),
         ({"models": {"mine": {"repo": "name", "revision": REVISION}}}, "(seen: 'name')"),
-        ({"models": {"mine": {"source": "torrent", "path": "m"}}}, "models.mine"),
+        (
+            {"models": {"mine": {"source": "torrent", "path": "m"}}},
+            "models.mine: there is no source 'torrent'; valid sources are 'wheel', 'folder', 'hub', 'random'.",
+        ),
         ({"models": {"mine": {"path": "m", "attention": "fast"}}}, "(seen: 'fast')"),
-        ({"models": {"mine": {"config": "c.json", "seed": "x"}}}, "models.mine.random.seed"),
-        ({"corpora": {"mine": {}}}, "corpora.mine.file.path: Field required"),
+        ({"models": {"mine": {"config": "c.json", "seed": "x"}}}, "models.mine.seed"),
+        ({"corpora": {"mine": {}}}, "corpora.mine.path: Field required"),
         ({"corpora": {"mine": {"path": "a.txt", "repeat_to_tokens": 0}}}, "(seen: 0)"),
         ({"corpora": {"mine": {"source": "rumour", "path": "a.txt"}}}, "corpora.mine"),
         ({"types": {"mine": {}}}, "types.mine.corpora: Field required"),
         ({"types": {"smoke": {"rounds": 0}}}, "types.smoke.rounds: Input should be greater than 0 (seen: 0)"),
         ({"types": {"smoke": {"seeds": []}}}, "types.smoke.seeds"),
         ({"types": {"smoke": {"context_lengths": [1]}}}, "types.smoke.context_lengths.0"),
-        ({"types": {"smoke": {"scored_tokens": {"tpu": 1}}}}, "types.smoke.scored_tokens.tpu"),
-        ({"types": {"smoke": {"stride": 2048}}}, "stride 2048 is longer than the context length 1024"),
+        ({"types": {"smoke": {"context_lengths": 1024}}}, "types.smoke.context_lengths: it takes a list (seen: 1024)."),
+        (
+            {"types": {"smoke": {"scored_tokens": {"tpu": 1}}}},
+            "types.smoke.scored_tokens.tpu: Input should be 'cpu' or 'cuda' (seen: 'tpu').",
+        ),
+        (
+            {"types": {"extended": {"context": {"far": 1}}}},
+            "types.extended.context.far: there is no such key; valid keys are chunk_tokens, depths, facts_a_depth, ",
+        ),
+        ({"types": {"smoke": {"stride": 2048}}}, "types.smoke: stride 2048 is longer than the context length 1024."),
         (
             {"types": {"smoke": {"corpora": ["gone"]}}},
-            "type 'smoke' names the corpus 'gone'; known are ['c4', 'embedded', 'repeat', 'shakespeare',",
+            "not valid: type 'smoke' names the corpus 'gone'; known are ['c4', 'embedded', 'repeat', 'shakespeare',",
         ),
     ],
 )
@@ -88,7 +99,29 @@ def test_entry_that_is_not_valid_is_told_by_its_name(additions: dict[str, Any], 
     message = refusal(**additions)
     assert message.startswith("[tool.esa] is not valid: ")
     assert told in message
+    assert "Value error" not in message
     assert "\n" not in message
+
+
+def test_type_of_the_name_of_a_table_is_told_its_own_keys() -> None:
+    smoke = catalog().types["smoke"].model_dump()
+    told = refusal(types={"context": smoke | {"far": 1}})
+    assert "types.context.far: there is no such key; valid keys are batch_tokens, " in told
+
+
+def test_model_that_comes_from_two_places_is_refused() -> None:
+    assert refusal(models={"mine": {"path": "m", "repo": "org/name"}}) == (
+        "[tool.esa.models.mine] gives path and repo; a model comes from a folder (path), from the hub (repo) or has "
+        "random weights of a shape (config), so leave all but one out."
+    )
+
+
+@pytest.mark.parametrize(("table", "key"), [("models", "path"), ("models", "config"), ("corpora", "path")])
+@pytest.mark.parametrize("value", [3, True, ["m"]])
+def test_path_that_is_no_text_is_refused(table: str, key: str, value: Any) -> None:
+    assert refusal(**{table: {"mine": {key: value}}}) == (
+        f"{key} in [tool.esa.{table}.mine] is {value!r}; it takes the path as text."
+    )
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "-x", "a b", "x.", "a\n", "ä", "a" * 81])

@@ -4,7 +4,7 @@ import pytest
 
 from esa_pytest.drift.judge import judge
 from esa_pytest.evaluation.metrics import stratum_metrics
-from esa_pytest.records import BitDrift, BitStability, Change, MetricRow, NonFinite, Outcome, Record, Tier, Verdict
+from esa_pytest.records import BitDrift, Change, MetricRow, NonFinite, Outcome, Record, Tier, Verdict
 from esa_pytest.report import evidence, lines, resources
 from tests.unit.builders import (
     CALIBRATION,
@@ -174,23 +174,6 @@ def test_failure_in_one_line() -> None:
 def test_label_never_touches_its_text(outcome: Outcome) -> None:
     verdict = Verdict(outcome=outcome, tier=Tier.EXACT, reason="why")
     assert lines.failed_line(verdict).startswith(f"  {outcome.value} ")
-
-
-def test_recorded_run_tells_its_place_and_its_stability() -> None:
-    assert lines.recorded_lines(GOLDEN, path="g/cpu.json", strata=STRATUM_METRICS) == [
-        "  recorded       g/cpu.json   loss 2.0000  ppl 7.39  acc 50.0%",
-        "  bits           bit-equal in this and 2 fresh processes",
-        "  reference      none: it does not suit this model, so its meaning is judged by metrics alone",
-        "  throughput     1,234 tok/s, efficiency 0.50; peak resident 1.00 GiB; batch 3x2",
-        "  strata         prose 1.50 (3) · code 2.50 (3)",
-    ]
-
-
-def test_recorded_run_that_is_not_stable_says_so() -> None:
-    measured = replace(GOLDEN, bit_stability=BitStability(fresh_processes=2, distinct_bit_patterns=3))
-    assert lines.recorded_lines(measured, path="g", strata={})[1] == (
-        "  bits           3 bit patterns in 3 processes: not stable"
-    )
 
 
 @pytest.mark.parametrize(

@@ -138,10 +138,29 @@ def test_comparison_shows_what_is_not_there_as_a_dash() -> None:
         ]
     )
     assert lines[1:5] == [
-        "tiny-smoke (cpu)  non-finite          -           -          -         -       -         -",
-        "tiny-smoke (cpu)  recorded     800.0000           -     0.4809     0.00%  12,346      1.50",
-        "tiny-smoke        GoldenError         -           -          -         -       -         -",
-        "torn__smoke       unreadable          -           -          -         -       -         -",
+        "tiny-smoke (cpu)  non-finite         -           -          -         -       -         -",
+        "tiny-smoke (cpu)  recorded    800.0000           -     0.4809     0.00%  12,346      1.50",
+        "tiny-smoke        not judged         -           -          -         -       -         -",
+        "torn__smoke       unreadable         -           -          -         -       -         -",
+    ]
+
+
+def test_comparison_tells_why_some_came_to_no_verdict() -> None:
+    lines = comparison_lines(
+        [
+            summary(),
+            run(unjudged(state="error", outcome="GoldenError", reason="It was edited. Record it anew.")),
+            run(unjudged(baseline="b", state="skipped", outcome="HubUnreachableError", reason="No\x1b hub.")),
+            Unreadable(folder="torn__smoke", cause="EOF"),
+        ]
+    )
+    assert [line.split()[1] for line in lines[2:4]] == ["broken", "not"]
+    assert lines[5:] == [
+        "",
+        "tiny-smoke is broken: It was edited.",
+        "b is not judged: No  hub.",
+        "torn__smoke is broken: its manifest cannot be read (EOF).",
+        "esa: 4 baselines",
     ]
 
 

@@ -25,7 +25,7 @@ from esa_pytest.drift.sight import (
 )
 from esa_pytest.records import Outcome, Record
 from tests.unit.builders import small_record
-from tests.unit.noise_builders import noisy_drift, noisy_golden, run_of
+from tests.unit.noise_builders import NUM_VARIANTS, noisy_drift, noisy_golden, run_of
 from tests.unit.probe_builders import NOISE, PROBE, moved, probed
 
 Values = npt.NDArray[np.float64]
@@ -170,6 +170,34 @@ def test_equal_bits_are_told_of_instruments_that_cost_nothing(seed: int) -> None
     golden = noisy_golden(seed=seed)
     assert set(told(golden, DEFAULT_RULES, in_full=False)) == {"reference", "mean"}
     assert set(told(golden, DEFAULT_RULES)) == {"reference", "mean", "rms", "maximum"}
+
+
+def with_few_tokens_moved(number: int) -> Record:
+    """The golden, a number of its harmless changes having moved five tokens."""
+    assert GOLDEN.noise is not None
+    sparse = [
+        replace(variant, drift=np.where(np.arange(variant.drift.size) < 5, variant.drift, 0).astype(np.float16))
+        for variant in GOLDEN.noise.variants[:number]
+    ]
+    return replace(GOLDEN, noise=replace(GOLDEN.noise, variants=(*sparse, *GOLDEN.noise.variants[number:])))
+
+
+@pytest.mark.filterwarnings("error")
+def test_harmless_changes_that_moved_few_tokens_take_nothing_from_an_effect() -> None:
+    plain, one = (told(golden, DEFAULT_RULES)["rms"] for golden in (GOLDEN, with_few_tokens_moved(1)))
+    assert plain < one < 2 * plain
+    half = told(with_few_tokens_moved(NUM_VARIANTS // 2), DEFAULT_RULES)
+    assert all(np.isfinite(size) for size in half.values())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", [NUM_VARIANTS // 2 + 1, NUM_VARIANTS])
+def test_noise_of_which_most_moved_few_tokens_judges_nothing(number: int) -> None:
+    golden = with_few_tokens_moved(number)
+    assert set(told(golden, DEFAULT_RULES)) == {"reference", "provisional"}
+    paired = judge(golden, run_of(golden, noisy_drift(model_of(0).scale, np.random.default_rng(3)))).paired
+    assert paired is not None
+    assert paired.refusal == ("most harmless changes moved fewer than 1% of the tokens when the golden was recorded")
 
 
 def test_sizes_are_told_in_words() -> None:

@@ -41,7 +41,7 @@ def test_corpus_is_of_the_kind_that_its_fields_tell(entry: dict[str, Any], corpu
 
 def test_given_source_outranks_what_the_fields_tell() -> None:
     message = refusal(models={"mine": {"source": "folder", "config": "c.json"}})
-    assert message == "[tool.esa] is not valid: models.mine.folder.path: Field required."
+    assert message == "[tool.esa] is not valid: models.mine.path: Field required."
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,7 @@ def test_given_source_outranks_what_the_fields_tell() -> None:
 )
 def test_data_set_with_no_origin_or_two_is_refused(origin: dict[str, str]) -> None:
     assert refusal(corpora={"mine": {"split": "test", **origin}}) == (
-        "[tool.esa] is not valid: corpora.mine.dataset: "
-        "Value error, a data set has either a path or a repo with its revision."
+        "[tool.esa] is not valid: corpora.mine: a data set has either a path or a repo with its revision."
     )
 
 
@@ -70,12 +69,12 @@ def test_data_set_of_a_folder_names_no_part_of_a_repository(half: dict[str, str]
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
-        ({"split": "test", "repo": "name", "revision": REVISION}, "corpora.mine.dataset.repo"),
+        ({"split": "test", "repo": "name", "revision": REVISION}, "corpora.mine.repo"),
         ({"split": "test", "repo": "org/name", "revision": "main"}, "(seen: 'main')"),
         ({"split": "test", "path": "saved", "max_documents": 0}, "(seen: 0)"),
-        ({"split": "test", "path": "saved", "streaming": True}, "corpora.mine.dataset.streaming: Extra inputs"),
-        ({"source": "sdist", "package": "p", "version": "1"}, "corpora.mine.sdist.sha256: Field required"),
-        ({"path": "a.txt", "column": "body"}, "corpora.mine.file.column: Extra inputs are not permitted"),
+        ({"split": "test", "path": "saved", "streaming": True}, "corpora.mine.streaming: there is no such key"),
+        ({"source": "sdist", "package": "p", "version": "1"}, "corpora.mine.sha256: Field required"),
+        ({"path": "a.txt", "column": "body"}, "corpora.mine.column: there is no such key"),
     ],
 )
 def test_corpus_that_is_not_valid_is_told_by_its_name(entry: dict[str, Any], told: str) -> None:
