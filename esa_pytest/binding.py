@@ -51,7 +51,10 @@ def _why_refused(mark: pytest.Mark, known: Sequence[str]) -> str | None:
         return f"parametrises {FIXTURE} by {values!r}; it takes a list of baselines, {_AS}."
     names, place = _names(mark), _names(mark).index(FIXTURE)
     for value in values:
-        given = getattr(value, "values", (value,) if len(names) == 1 else value)[place]
+        row = getattr(value, "values", (value,) if len(names) == 1 else value)
+        if not isinstance(row, Sequence) or len(row) != len(names):
+            continue  # pytest tells of rows that have too few values, or too many
+        given = row[place]
         if given not in known:
             return f"names the baseline {given!r}, which the matrix lacks; valid baselines are {', '.join(known)}."
     return None

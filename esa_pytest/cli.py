@@ -29,7 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # pytest reads its options, ini keys and plugins; then the command takes the place of the session. It needs no
     # conftest.py, and cannot have assertions rewritten: this package is imported already.
     session = _InPlaceOfASession(call.command, call.arguments)
-    return int(pytest.main(["--assert=plain", "--noconftest", *call.handed_on], plugins=[session]))
+    status = int(pytest.main(["--assert=plain", "--noconftest", *call.handed_on], plugins=[session]))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _for_nobody()
+    return status
 
 
 class _InPlaceOfASession:
@@ -55,17 +60,17 @@ class _InPlaceOfASession:
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
         except BrokenPipeError:
-            _write_to_nobody()
-            return _READER_GONE
+            return _for_nobody()
         except (EsaError, OSError) as error:
             sys.stderr.write(f"esa: {sentence_of(error)}\n")
             return int(_status_of(error))
         return int(pytest.ExitCode.OK)
 
 
-def _write_to_nobody() -> None:
-    """Python writes what is left at its end, and would then complain of the reader that has gone."""
+def _for_nobody() -> int:
+    """The status where the reader has gone; Python writes what is left at its end, and would complain of him."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _READER_GONE
 
 
 def _status_of(error: EsaError | OSError) -> pytest.ExitCode:

@@ -67,7 +67,7 @@ def call_of(commands: Mapping[str, Command], words: Sequence[str] | None) -> Cal
     """
     name, rest = _told_apart(commands, words)
     command = commands[name]
-    parser = _Parser(prog=f"esa {name}", description=command.summary)
+    parser = _Parser(prog=f"esa {name}", description=command.summary, allow_abbrev=False)
     _hand_on_options(parser, shown=command.options)
     command.add_arguments(parser)
     # Intermixed, since words may stand on either side of an option: plain parsing takes those on one side alone.

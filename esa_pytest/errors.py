@@ -73,6 +73,10 @@ class CheckpointError(EsaError):
     """The weights are not what they should be (hash, format, architecture), or not where their entry says."""
 
 
+class CheckpointMissingError(CheckpointError):
+    """There is nothing where a model's entry says."""
+
+
 class DeviceError(EsaError):
     """The device asked for is not there, or cannot run the baseline."""
 

@@ -66,7 +66,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Bind a test that names its baseline itself."""
-    if is_guarded(item):
+    if FIXTURE in getattr(item, "fixturenames", ()):
         bind(item, item.config.stash[SESSION].baselines())
 
 

@@ -11,7 +11,7 @@ import pytest
 from esa_pytest.evaluation.ranks import agreed_status
 from esa_pytest.exit_status import Failure, status_of
 from esa_pytest.invocation import runs_no_test
-from esa_pytest.resume.hooks import FIXTURE, PROPERTY, RECORDED, RERUN
+from esa_pytest.resume.hooks import FIXTURE, PROPERTY, RECORDED, RERUN, baseline_of
 
 if TYPE_CHECKING:
     from esa_pytest.settings import Settings
@@ -196,4 +196,4 @@ class Standing:
 
 def is_guarded(item: pytest.Item) -> bool:
     """Whether a test uses a baseline."""
-    return FIXTURE in getattr(item, "fixturenames", ())
+    return FIXTURE in getattr(item, "fixturenames", ()) and baseline_of(item) is not None

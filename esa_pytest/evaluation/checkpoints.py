@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from esa_pytest.baselines.sources import FolderModel, HubModel, ModelSource, RandomModel, WheelModel
-from esa_pytest.errors import CheckpointError
+from esa_pytest.errors import CheckpointError, CheckpointMissingError
 from esa_pytest.evaluation.cache import build_folder, cache_root
 from esa_pytest.evaluation.config_file import read_config
 from esa_pytest.evaluation.conversion import converted_checkpoint
@@ -109,7 +109,7 @@ def _refuse_adapter(folder: Path) -> None:
 
 def _existing(model: FolderModel) -> Path:
     if not model.path.is_dir():
-        raise CheckpointError(
+        raise CheckpointMissingError(
             f"There is no checkpoint folder {model.path}; correct the path of the model in [tool.esa.models]."
         )
     return model.path
@@ -120,7 +120,7 @@ def _random_checkpoint(model: RandomModel) -> Checkpoint:
     try:
         text = model.config.read_bytes()
     except OSError as error:
-        raise CheckpointError(
+        raise CheckpointMissingError(
             f"There is no config {model.config} ({error.strerror}); correct the config of the model in "
             f"[tool.esa.models]."
         ) from None

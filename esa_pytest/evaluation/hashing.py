@@ -194,9 +194,10 @@ def _end_of(entry: dict[str, Any]) -> int:
 def _hash_bytes(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
-        content = path.read_bytes()
-        digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0" + len(content).to_bytes(8, "little"))
-        digest.update(content)
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0" + size.to_bytes(8, "little"))
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 

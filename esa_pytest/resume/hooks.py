@@ -152,9 +152,10 @@ class Resuming:
 
 
 def baseline_of(item: pytest.Item) -> "Baseline | None":
-    """What a test guards; None for one that guards nothing."""
+    """What a test guards; None for one that guards nothing, as one that is parametrised by no baseline at all."""
     callspec = getattr(item, "callspec", None)
-    return None if callspec is None else callspec.params.get(FIXTURE)
+    found = None if callspec is None else callspec.params.get(FIXTURE)
+    return found if hasattr(found, "model_name") else None
 
 
 def plain_nodeid(item: pytest.Item) -> str:

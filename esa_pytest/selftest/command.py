@@ -8,7 +8,13 @@ from typing import Any
 from tqdm import tqdm
 
 from esa_pytest.baselines.catalog import Baseline
-from esa_pytest.errors import BrokenPromiseError, GoldenMissingError, SettingError, UnavailableError
+from esa_pytest.errors import (
+    BrokenPromiseError,
+    CheckpointMissingError,
+    GoldenMissingError,
+    SettingError,
+    UnavailableError,
+)
 from esa_pytest.evaluation.cache import write_atomically
 from esa_pytest.evaluation.reference import why_unsuited
 from esa_pytest.measuring.shelf import ModelShelf
@@ -222,7 +228,7 @@ def _guarded(settings: Settings, name: str | None, shelf: ModelShelf) -> Guarded
     for baseline in _of_default_type(settings):
         try:
             return guard(baseline, settings, shelf)
-        except (UnavailableError, GoldenMissingError) as error:
+        except (UnavailableError, CheckpointMissingError, GoldenMissingError) as error:
             refusals.append(error)
     if refusals:
         raise refusals[0]

@@ -9,9 +9,10 @@ from pathlib import Path
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from esa_pytest.errors import PerturbationError, SweepError
+from esa_pytest.errors import GuardError, PerturbationError, SweepError
+from esa_pytest.evaluation.finiteness import decoder_layers
 from esa_pytest.perturbation.guard import Guarded, refuse_changed
-from esa_pytest.perturbation.reversible import Applied, refuse_malformed
+from esa_pytest.perturbation.reversible import Applied, perturbed_names, refuse_malformed
 from esa_pytest.perturbation.run import Drift
 from esa_pytest.sensitivity.bench import Bench
 from esa_pytest.sensitivity.heat_map import write_heat_map
@@ -82,6 +83,7 @@ def sweep(
         RestorationError: the weights are not what they were.
     """
     _refuse_other_ending(to)
+    _refuse_within_a_block(guarded)
     refuse_changed(guarded, if_broken=if_broken)
     trials = plan.trials(guarded.model.network)
     _refuse_unusable(trials)
@@ -104,6 +106,15 @@ def sweep(
 def _with_progress(trials: Sequence[Trial], *, done: int, description: str) -> Iterator[Trial]:
     """The trials that are left to do."""
     yield from tqdm(trials[done:], desc=description, unit="perturbation", initial=done, total=len(trials), disable=None)
+
+
+def _refuse_within_a_block(guarded: Guarded) -> None:
+    """Before a file is begun: what is chosen by size would be chosen of the perturbed weights."""
+    if perturbed := perturbed_names(guarded.model.network):
+        raise GuardError(
+            f"The sweep of {guarded.baseline.id} begins within a block that perturbs {min(perturbed)}, and drift would "
+            f"be of that too; sweep outside of every block."
+        )
 
 
 def _refuse_other_ending(to: Path) -> None:
@@ -175,9 +186,12 @@ def row_of(guarded: Guarded, trial: Trial, applied: Sequence[Applied], drift: Dr
 
 def _filed_under(network: PreTrainedModel, names: set[str]) -> tuple[int | None, str]:
     """The layer of some parameters and the name of what they are; the effect of several is not that of one of them."""
-    layers = {layer_index(network, name) for name in names}
-    layer = layers.pop() if len(layers) == 1 else None
     if len(names) == 1:
-        return layer, next(iter(names))
-    of_layer = {name for name, _ in layer_matrices(network) if layer_index(network, name) == layer}
-    return layer, ALL_MATRICES if names == of_layer else SEVERAL
+        name = next(iter(names))
+        return layer_index(network, name), name
+    # A model with experts may have thousands of matrices: its layers are looked for once.
+    for index, (layer, _) in enumerate(decoder_layers(network)):
+        if all(name.startswith(f"{layer}.") for name in names):
+            of_layer = {name for name, _ in layer_matrices(network) if name.startswith(f"{layer}.")}
+            return index, ALL_MATRICES if names == of_layer else SEVERAL
+    return None, SEVERAL

@@ -67,3 +67,19 @@ def test_what_cannot_be_meant_is_told(two: Project, mark: str, sentence: str) ->
     assert result.ret not in (Status.PASSED, pytest.ExitCode.INTERNAL_ERROR)
     result.stdout.fnmatch_lines([f"esa: test_it.py::test_it {sentence}"])
     result.stdout.no_fnmatch_line("*Traceback*")
+
+
+@pytest.mark.parametrize("where", ["alone", "in a worker"])
+def test_a_test_that_names_no_baseline_is_skipped_by_pytest_and_guards_nothing(two: Project, where: str) -> None:
+    write(two, '"esa_baseline", [], indirect=True')
+    result = two.run() if where == "alone" else two.run_apart("-n", "1")
+    assert result.ret == pytest.ExitCode.OK
+    result.assert_outcomes(skipped=1)
+    result.stdout.no_fnmatch_line("esa: *")
+
+
+def test_a_row_of_too_few_values_is_told_by_pytest(two: Project) -> None:
+    write(two, '"row, esa_baseline", [(1,)], indirect=["esa_baseline"]', more=", row")
+    result = two.run()
+    result.stdout.fnmatch_lines(["*must be equal to the number of values (1)*"])
+    result.stdout.no_fnmatch_line("*IndexError*")

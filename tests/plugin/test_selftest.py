@@ -1,6 +1,7 @@
 """`esa selftest` from end to end in a user's project."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,14 @@ def test_a_model_that_fails_its_check_is_not_tested(
     status, lines, complaint = said(capsys, *CHEAP)
     assert (status, lines) == (pytest.ExitCode.USAGE_ERROR, [])
     assert "is inputs-changed before anything was perturbed" in complaint
+
+
+def test_a_model_that_is_not_on_this_machine_is_passed_over(
+    recorded: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded.add('smoke = ["tiny"]', 'smoke = ["absent", "tiny"]\n\n[tool.esa.models.absent]\npath = "nowhere"')
+    goldens = recorded.golden.parents[1]
+    shutil.copytree(goldens / "tiny__smoke", goldens / "absent__smoke")
+    status, lines, complaint = said(capsys, *CHEAP)
+    assert (status, complaint) == (pytest.ExitCode.OK, "")
+    assert "tiny-smoke" in lines[0]

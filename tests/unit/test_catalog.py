@@ -215,7 +215,7 @@ def test_two_baselines_of_one_id_are_refused() -> None:
 )
 def test_what_a_type_names_twice_is_told(field: str, given: list[Any], twice: str) -> None:
     assert refusal(types={"smoke": {field: given}}) == (
-        f"[tool.esa] is not valid: types.smoke.{field}: Value error, {twice} stands there twice, and the same windows "
+        f"[tool.esa] is not valid: types.smoke.{field}: {twice} stands there twice, and the same windows "
         f"would be scored twice and taken for others; name it once."
     )
 
@@ -223,7 +223,7 @@ def test_what_a_type_names_twice_is_told(field: str, given: list[Any], twice: st
 @pytest.mark.parametrize("name", ["skip", "skipif", "xfail", "parametrize", "usefixtures", "flaky", "xdist_group"])
 def test_type_whose_name_is_a_mark_that_others_act_by_is_refused(name: str) -> None:
     assert refusal(types={name: catalog().types["smoke"].model_dump()}) == (
-        f"[tool.esa] is not valid: types: Value error, the type {name!r} has the name of a mark that pytest or a "
+        f"[tool.esa] is not valid: types: the type {name!r} has the name of a mark that pytest or a "
         f"plugin of it acts by; its name may be none of benchmark, filterwarnings, flaky, parametrize, skip, skipif, "
         f"timeout, usefixtures, xdist_group, xfail."
     )
