@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from esa_pytest.baselines.context_plan import ContextPlan
-from esa_pytest.baselines.refusals import explain, refuse_second_origin
+from esa_pytest.baselines.refusals import explain, source_of_model
 from esa_pytest.baselines.sources import CorpusSource, DeviceType, Distribution, Entry, ModelSource, Name, PositiveInt
 from esa_pytest.errors import SettingError
 from esa_pytest.homes import expanded
@@ -202,10 +202,7 @@ def _completed(table: str, name: str, packaged: dict[str, Any], entry: Any, *, f
                 )
             completed[key] = folder / expanded(completed[key], origin=f"{key} in [tool.esa.{table}]")
     if table == "models":
-        refuse_second_origin(name, completed)
-        completed.setdefault(
-            "source", "hub" if "repo" in completed else "random" if "config" in completed else "folder"
-        )
+        completed.setdefault("source", source_of_model(name, completed))
     if table == "corpora":
         completed.setdefault("source", "dataset" if "split" in completed else "file")
     return completed

@@ -1,7 +1,7 @@
 """Why an entry of `[tool.esa]` is not valid, in the words of TOML and of whoever wrote it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -20,15 +20,10 @@ from esa_pytest.errors import SettingError
 
 _KEY = "[key]"
 _VALUE_ERROR = "Value error, "
-# What pydantic puts between an entry's name and its fields, which stands in no file.
+# By what pydantic puts between an entry's name and its fields, which stands in no file.
 _BY_SOURCE: dict[str, type[Entry]] = {
-    "dataset": DatasetCorpus,
-    "file": FileCorpus,
-    "folder": FolderModel,
-    "hub": HubModel,
-    "random": RandomModel,
-    "sdist": SdistCorpus,
-    "wheel": WheelModel,
+    get_args(entry.model_fields["source"].annotation)[0]: entry
+    for entry in (DatasetCorpus, FileCorpus, FolderModel, HubModel, RandomModel, SdistCorpus, WheelModel)
 }
 _KINDS = {
     "tuple_type": "it takes a list",
@@ -36,8 +31,8 @@ _KINDS = {
     "model_type": "it takes a table",
     "model_attributes_type": "it takes a table",
 }
-# Each says by itself where a model comes from.
-_ORIGINS = ("path", "repo", "config")
+# Each key says by itself what source a model has.
+_ORIGINS = {"path": "folder", "repo": "hub", "config": "random"}
 
 
 def explain(error: ValidationError, entries: Mapping[str, type[Entry]]) -> str:
@@ -74,11 +69,11 @@ def _valid_keys(parts: list[str], source: str | None, entries: Mapping[str, type
     return sorted(found.model_fields) if found is not None else []
 
 
-def refuse_second_origin(name: str, entry: Mapping[str, Any]) -> None:
-    """A model comes from one place.
+def source_of_model(name: str, entry: Mapping[str, Any]) -> str:
+    """What a model's keys say of where it comes from; a folder where they say nothing.
 
     Raises:
-        SettingError: its entry gives several.
+        SettingError: they say several.
     """
     given = [key for key in _ORIGINS if key in entry]
     if len(given) > 1:
@@ -86,3 +81,4 @@ def refuse_second_origin(name: str, entry: Mapping[str, Any]) -> None:
             f"[tool.esa.models.{name}] gives {' and '.join(given)}; a model comes from a folder (path), from the hub "
             f"(repo) or has random weights of a shape (config), so leave all but one out."
         )
+    return _ORIGINS[given[0]] if given else _ORIGINS["path"]
