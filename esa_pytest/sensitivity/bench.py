@@ -78,7 +78,7 @@ class Bench:
         return perturbed.applied, drift_of(self._guarded, record)
 
     def _refuse_other_bits(self, done: Round) -> None:
-        """Weights that are the same do not tell of a hook that was left, or of a perturbation around the sweep."""
+        """Weights that are the same do not tell of a hook that was left."""
         clean = self._guarded.clean.scores
         assert isinstance(clean, TokenScores)  # noqa: S101  (a run has them; sums of blocks are a golden's)
         if bits_of(done.scores) == bits_of(clean):
@@ -86,8 +86,8 @@ class Bench:
         self._if_broken()
         raise GuardError(
             f"{self._guarded.baseline.id} computes other bits than when it passed its check: something has changed the "
-            f"model since, or perturbs it around the sweep, and drift would be of that too; sweep outside of every "
-            f"block, let whoever changes a model put it back, and load it anew before it is used."
+            f"model since, and drift would be of that too; let whoever changes a model put it back, and load it anew "
+            f"before it is used."
         )
 
     @contextmanager
