@@ -11,14 +11,14 @@ from huggingface_hub import constants
 from esa_pytest.evaluation import widening
 from esa_pytest.evaluation.loading import LoadedModel
 from tests.model.fake_hub import FakeHub, point_to, serving
-from tests.model.tiny import FAMILIES, load_folder, save_tiny, write_corpus
+from tests.model.tiny import FAMILIES, load_folder, save_tiny, saved_tiny, write_corpus
 from tests.threads import one_thread_a_worker  # noqa: F401  (a fixture of every test here)
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
 def tiny_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder of each family; read only."""
-    return _saved(str(request.param), tmp_path_factory)
+    return saved_tiny(str(request.param), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def tiny_model(tiny_checkpoint: Path) -> LoadedModel:
 @pytest.fixture(scope="session")
 def llama_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder of the first family; read only."""
-    return _saved("llama", tmp_path_factory)
+    return saved_tiny("llama", tmp_path_factory)
 
 
 @pytest.fixture
@@ -103,9 +103,3 @@ def fake_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeH
     with serving(FakeHub()) as hub:
         point_to(hub.endpoint, monkeypatch)
         yield hub
-
-
-def _saved(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoints") / family
-    save_tiny(family, folder)
-    return folder

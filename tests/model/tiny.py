@@ -5,6 +5,7 @@ import string
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from transformers import PreTrainedModel
@@ -63,6 +64,13 @@ def build_network(family: str, **changes: Any) -> PreTrainedModel:
         torch.manual_seed(20240607)
         network = transformers.AutoModelForCausalLM.from_config(config)
     return network.to(torch.bfloat16).eval()
+
+
+def saved_tiny(family: str, factory: pytest.TempPathFactory) -> Path:
+    """A new checkpoint folder of a family."""
+    folder = factory.mktemp("checkpoints") / family
+    save_tiny(family, folder)
+    return folder
 
 
 def save_tiny(family: str, folder: Path) -> None:

@@ -17,7 +17,7 @@ from transformers import GPTNeoXForCausalLM, LlamaForCausalLM, MistralForCausalL
 import esa_pytest.check.guarded  # noqa: F401
 from esa_pytest.options import OPTIONS
 from esa_pytest.records import BitStability
-from tests.model.tiny import running_text, save_tiny
+from tests.model.tiny import running_text, saved_tiny
 from tests.threads import one_thread_a_worker  # noqa: F401  (a fixture of every test here)
 
 TEXT = running_text(1000)
@@ -115,9 +115,7 @@ class Project:
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoints") / "llama"
-    save_tiny("llama", folder)
-    return folder
+    return saved_tiny("llama", tmp_path_factory)
 
 
 @pytest.fixture
@@ -136,9 +134,7 @@ def project(pytester: pytest.Pytester, tiny_llama: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="session")
 def other_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoints") / "mistral"
-    save_tiny("mistral", folder)
-    return folder
+    return saved_tiny("mistral", tmp_path_factory)
 
 
 @pytest.fixture
